@@ -1,0 +1,3 @@
+//! The `bridgefs` command.
+
+fn main() {}

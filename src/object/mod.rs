@@ -1,0 +1,17 @@
+//! The names of things in a store. Pure: no I/O, no clock.
+
+mod attrs;
+mod digest;
+mod etag;
+mod key;
+mod receipt;
+mod side;
+mod version;
+
+pub use attrs::{Attrs, Kind, NanoTime};
+pub use digest::{BLOCK_BYTES, ContentDigest, ContentHasher, Digest};
+pub use etag::ETag;
+pub use key::{Key, KeyError};
+pub use receipt::{OpId, Receipt};
+pub use side::{PerSide, Side};
+pub use version::{Ino, Version};
