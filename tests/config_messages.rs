@@ -61,8 +61,8 @@ fn an_unknown_key_gets_the_nearest_known_one() {
             format!(
                 "[stores.a]\nurl = \"file:///a\"\nregion = \"x\"\n[stores.b]\nurl = \"file:///b\"\n{BRIDGE}"
             ),
-            "bridge.toml:3: [stores.a] unknown key \"region\"; the keys here are url, connect_timeout, \
-             stall_timeout, requests_max, checksum",
+            "bridge.toml:3: [stores.a] unknown key \"region\"; the keys here are url, requests_max, \
+             stall_timeout",
         ),
     ]);
 }

@@ -1,6 +1,6 @@
 //! The `[bridge]`, `[cache]`, `[mount]` and `[[slice]]` tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{Entry, Section};
@@ -99,7 +99,7 @@ impl BridgeConfig {
 }
 
 impl CacheConfig {
-    pub(super) fn read(section: Option<Section<'_>>, state_dir: &PathBuf) -> Result<Self, ConfigError> {
+    pub(super) fn read(section: Option<Section<'_>>, state_dir: &Path) -> Result<Self, ConfigError> {
         let mut cache = CacheConfig {
             dir: state_dir.join("cache"),
             size: DiskAmount::Bytes(10 << 30),

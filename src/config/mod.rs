@@ -19,7 +19,7 @@ pub use bridge::{BridgeConfig, CacheConfig, MountConfig, SliceConfig, slice_pref
 pub use error::{ConfigError, Place};
 pub use options::{Provider, StoreOptions};
 pub use policy::{AckPolicy, Coherence, UnprovenReads};
-pub use store::{Checksums, Location, StoreConfig, StoreTuning};
+pub use store::{Location, StoreConfig, StoreTuning};
 pub use values::DiskAmount;
 
 use crate::object::{PerSide, Side};

@@ -71,11 +71,16 @@ pub(super) fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// What tells two buckets of one name apart.
+/// What tells two buckets of one name apart: the server and the account.
 fn endpoint(options: &StoreOptions) -> String {
-    let parts = ["endpoint", "base_url", "account_name"].map(|name| options.get(name).unwrap_or_default());
-    let text = parts.join("|").to_lowercase().replace("localhost", "127.0.0.1");
-    text.replace("/|", "|").trim_end_matches('/').to_owned()
+    let tells = |name: &str| {
+        let server = ["endpoint", "endpoint_url", "endpoint_url_s3", "base_url", "account_name"];
+        let other = ["metadata_endpoint", "msi_endpoint"];
+        server.iter().any(|ending| name.ends_with(ending))
+            && !other.iter().any(|ending| name.ends_with(ending))
+    };
+    let parts = options.iter().filter(|(name, _)| tells(name)).map(|(_, value)| value.trim_end_matches('/'));
+    parts.collect::<Vec<_>>().join(" ").to_lowercase().replace("localhost", "127.0.0.1")
 }
 
 #[cfg(test)]

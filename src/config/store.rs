@@ -8,6 +8,7 @@ use super::document::{Entry, Section};
 use super::error::ConfigError;
 use super::options::{Provider, StoreOptions, is_secret};
 use super::values;
+use crate::store::remote;
 
 /// One configured store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,90 +58,71 @@ impl fmt::Display for Location {
 /// How a store is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreTuning {
-    /// A connection that takes longer to be made has failed.
-    pub connect_timeout: Duration,
     /// A request on which nothing moves for so long has failed.
     pub stall_timeout: Duration,
     /// So many requests at once; more wait.
     pub requests_max: u32,
-    /// Whether checksums are sent with the bytes.
-    pub checksum: Checksums,
-}
-
-/// Whether checksums are sent with the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checksums {
-    /// Where the probe found that the store checks them.
-    Auto,
-    /// Never: some S3 look-alikes refuse the headers.
-    Off,
 }
 
 impl Default for StoreTuning {
     fn default() -> StoreTuning {
-        StoreTuning {
-            connect_timeout: Duration::from_secs(3),
-            stall_timeout: Duration::from_secs(4),
-            requests_max: 64,
-            checksum: Checksums::Auto,
-        }
+        StoreTuning { stall_timeout: Duration::from_secs(3), requests_max: 64 }
     }
 }
 
-const TUNING: [&str; 4] = ["connect_timeout", "stall_timeout", "requests_max", "checksum"];
+/// Keys that a folder or a memory store takes too.
+const LOCAL: [&str; 3] = ["url", "requests_max", "stall_timeout"];
 
 impl StoreConfig {
     pub(super) fn read(name: &str, section: Section<'_>) -> Result<StoreConfig, ConfigError> {
         let location = section.require("url")?.parse(parse_url)?;
-        let known = known_keys(&location);
-        section.refuse_unknown(&known)?;
+        refuse_unknown(&location, section)?;
         let mut options = StoreOptions::default();
         for entry in section.entries() {
-            if entry.key != "url" && !TUNING.contains(&entry.key) {
+            if !matches!(entry.key, "url" | "requests_max") {
                 options.0.insert(entry.key.to_owned(), read_option(&entry)?);
             }
         }
         let (name, line) = (name.to_owned(), section.line());
         Ok(StoreConfig { name, location, options, tuning: read_tuning(section)?, line })
     }
-
-    /// Whether the store is in another process: everything but [`Location::Memory`] and folders.
-    pub fn is_remote(&self) -> bool {
-        matches!(self.location, Location::Remote { .. })
-    }
 }
 
+fn refuse_unknown(location: &Location, section: Section<'_>) -> Result<(), ConfigError> {
+    let mut known = LOCAL.to_vec();
+    if let Location::Remote { provider, .. } = location {
+        let scheme = provider.scheme();
+        known.extend(remote::known_options(scheme));
+        let long = section.entries().into_iter().map(|entry| entry.key);
+        known.extend(long.filter(|name| remote::check_option(scheme, name).is_ok()));
+    }
+    section.refuse_unknown(&known)
+}
+
+/// The value of an option of the store's own. Ours among them are checked here, where the line is known.
 fn read_option(entry: &Entry<'_>) -> Result<String, ConfigError> {
     if is_secret(entry.key) {
         entry.note_secret();
     }
-    entry.plain()
-}
-
-fn known_keys(location: &Location) -> Vec<&'static str> {
-    let mut known = vec!["url"];
-    match location {
-        Location::Remote { provider, .. } => known.extend(provider.options()),
-        Location::Folder(_) | Location::Memory => {}
+    match entry.key {
+        "stall_timeout" | "connect_timeout" => {
+            entry.parse(values::duration).map(|duration| format!("{}ms", duration.as_millis()))
+        }
+        "checksum" => {
+            let words = [("auto", "auto"), ("none", "none")];
+            entry.parse(|text| values::word(text, "checksum mode", &words)).map(str::to_owned)
+        }
+        _ => entry.plain(),
     }
-    known.extend(TUNING);
-    known
 }
 
 fn read_tuning(section: Section<'_>) -> Result<StoreTuning, ConfigError> {
     let mut tuning = StoreTuning::default();
-    if let Some(entry) = section.get("connect_timeout") {
-        tuning.connect_timeout = entry.parse(values::duration)?;
-    }
     if let Some(entry) = section.get("stall_timeout") {
         tuning.stall_timeout = entry.parse(values::duration)?;
     }
     if let Some(entry) = section.get("requests_max") {
         tuning.requests_max = entry.number(1, 10_000)?;
-    }
-    if let Some(entry) = section.get("checksum") {
-        let words = [("auto", Checksums::Auto), ("off", Checksums::Off)];
-        tuning.checksum = entry.parse(|text| values::word(text, "checksum mode", &words))?;
     }
     Ok(tuning)
 }
@@ -148,9 +130,9 @@ fn read_tuning(section: Section<'_>) -> Result<StoreTuning, ConfigError> {
 fn parse_url(url: &str) -> Result<Location, String> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| not_a_url(url))?;
     match scheme {
-        "s3" => remote(Provider::S3, rest, url),
-        "az" => remote(Provider::Azure, rest, url),
-        "gs" => remote(Provider::Google, rest, url),
+        "s3" => cloud(Provider::S3, rest, url),
+        "az" => cloud(Provider::Azure, rest, url),
+        "gs" => cloud(Provider::Google, rest, url),
         "file" if rest.starts_with('/') && rest.len() > 1 => Ok(Location::Folder(PathBuf::from(rest))),
         "file" => Err(format!("\"{url}\" must name an absolute folder: file:///data/old")),
         "memory" => Ok(Location::Memory),
@@ -165,7 +147,7 @@ fn not_a_url(url: &str) -> String {
     )
 }
 
-fn remote(provider: Provider, rest: &str, url: &str) -> Result<Location, String> {
+fn cloud(provider: Provider, rest: &str, url: &str) -> Result<Location, String> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
         return Err(format!("\"{url}\" names no bucket"));
