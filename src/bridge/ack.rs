@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::bridge::{AckPolicy, Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, blocking};
+use crate::bridge::{
+    AckPolicy, Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, blocking,
+};
 use crate::clock::{Instant, timeout_at};
 use crate::object::{Ino, PerSide, Side, Version};
 
@@ -124,7 +126,7 @@ impl Bridge {
                 if Instant::now() >= deadline {
                     return Err(self.not_acknowledged(side));
                 }
-                self.handle(side).breaker.suspect().await;
+                self.handle(side).breaker.suspect();
                 patience = Instant::now() + PATIENCE;
             }
         }
@@ -143,7 +145,8 @@ impl Bridge {
             let mut sides = PerSide::<Progress>::default();
             for side in Side::BOTH {
                 let has_it = replicas[side].as_ref().is_some_and(|r| r.receipt.version >= version);
-                let blocked = || self.ledger.intent(ino, side).map(|i| i.is_some_and(|i| i.blocked.is_some()));
+                let blocked =
+                    || self.ledger.intent(ino, side).map(|i| i.is_some_and(|i| i.blocked.is_some()));
                 let out = !has_it && (self.handle(side).breaker.is_open() || blocked()?);
                 sides[side] = Progress { has_it, out };
             }
@@ -155,7 +158,8 @@ impl Bridge {
         let detail = format!(
             "the content is in the local journal, but the {side} store `{}` did not confirm it within {:?}. It is \
              tried again until it is there; `bridgefs status` shows it",
-            self.handle(side).name, self.settings.ack_deadline
+            self.handle(side).name,
+            self.settings.ack_deadline
         );
         BridgeError::new(BridgeErrorKind::Unavailable, detail)
     }
@@ -197,7 +201,11 @@ mod tests {
             let slice =
                 Slice { prefix: String::new(), stage, read_percent: 100, since: 0, backfill_complete: false };
             let routing = Router::new(vec![slice]).routing(None);
-            assert_eq!(judge(policy, &routing, PerSide { old, new }), verdict, "{policy:?} {stage} {old:?} {new:?}");
+            assert_eq!(
+                judge(policy, &routing, PerSide { old, new }),
+                verdict,
+                "{policy:?} {stage} {old:?} {new:?}"
+            );
         }
     }
 }

@@ -5,7 +5,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// network; a kernel thread, which may block, just runs it.
 pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
         Ok(_) | Err(_) => work(),
     }
 }

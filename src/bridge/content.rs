@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
-use crate::ledger::{FoundKind, Found, FoundOn, Node, Origin, Replica};
+use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, Kind, PerSide, Side, Version};
 use crate::store::ErrorKind;
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking};
-use crate::ledger::{Found, FoundKind, FoundObject, FoundOn, NewFinding, FindingKind, Node, Origin, Scan};
+use crate::bridge::{
+    Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
+};
+use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin, Scan};
 use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
 use crate::store::{ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError};
 

@@ -108,7 +108,9 @@ impl From<LedgerError> for BridgeError {
             LedgerErrorKind::NotEmpty => BridgeErrorKind::NotEmpty,
             LedgerErrorKind::Loop => BridgeErrorKind::Loop,
             LedgerErrorKind::Full => BridgeErrorKind::NoSpace,
-            LedgerErrorKind::InUse | LedgerErrorKind::Damaged | LedgerErrorKind::Io => BridgeErrorKind::Damaged,
+            LedgerErrorKind::InUse | LedgerErrorKind::Damaged | LedgerErrorKind::Io => {
+                BridgeErrorKind::Damaged
+            }
         };
         let detail = error.to_string();
         BridgeError { kind, side: None, key: None, detail, store_kind: None, source: Some(error.into()) }

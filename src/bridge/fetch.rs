@@ -117,7 +117,9 @@ impl Bridge {
         error: &StoreError,
     ) -> BridgeResult<bool> {
         match error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Denied | ErrorKind::Locked => Ok(false),
+            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Denied | ErrorKind::Locked => {
+                Ok(false)
+            }
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Unsupported => {
                 // The object may just have moved with a rename: then the ledger already says where to.
                 let now = blocking(|| self.ledger.replicas(node.ino))?;
@@ -134,7 +136,12 @@ impl Bridge {
     }
 
     /// A store does not have what its receipt says.
-    pub(crate) async fn report_missing(&self, node: &Node, side: Side, receipt: &Receipt) -> BridgeResult<()> {
+    pub(crate) async fn report_missing(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+    ) -> BridgeResult<()> {
         let detail = format!(
             "the {side} store gave a receipt for version {} (ETag {}), but now has nothing or something else \
              there. Reads come from the other store if it has the version; the object is written again from \

@@ -42,9 +42,7 @@ pub use content::Content;
 pub use error::{BridgeError, BridgeErrorKind, BridgeResult};
 pub use names::{RenameDone, Unlinked};
 pub use replicate::{BridgeTasks, Drained, Hold};
-pub use settings::{
-    AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads,
-};
+pub use settings::{AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads};
 pub use staging::StatFs;
 pub use status::{BridgeStatus, FileStatus, ReplicaStatus, StageChange, StoreStatus};
 

@@ -161,7 +161,9 @@ impl Bridge {
             }
         }
         match target {
-            Some(node) if mode == RenameMode::Replace && node.kind == Kind::Directory && node.ino != source.ino => {
+            Some(node)
+                if mode == RenameMode::Replace && node.kind == Kind::Directory && node.ino != source.ino =>
+            {
                 self.require_empty(node).await
             }
             Some(_) | None => Ok(()),
@@ -189,7 +191,8 @@ impl Bridge {
     fn forget(&self, removed: &Removed, still_open: bool) -> BridgeResult<()> {
         let ino = removed.node.ino;
         if !still_open {
-            blocking(|| self.cache.discard(ino)).map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
+            blocking(|| self.cache.discard(ino))
+                .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
             self.cache.forget(ino);
         }
         self.staging.forget(ino);
@@ -216,7 +219,8 @@ impl Bridge {
     /// hold is taken: that store's replica becomes a finding, the other has it.
     fn check_key(&self, key: &Key) -> BridgeResult<()> {
         if key.as_str().len() > KEY_BYTES_MAX {
-            let detail = format!("the path has {} bytes; a key has at most {KEY_BYTES_MAX}", key.as_str().len());
+            let detail =
+                format!("the path has {} bytes; a key has at most {KEY_BYTES_MAX}", key.as_str().len());
             return Err(BridgeError::new(BridgeErrorKind::NameTooLong, detail));
         }
         let verdicts = PerSide::from_fn(|side| self.handle(side).store.check_key(key));

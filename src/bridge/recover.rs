@@ -20,7 +20,11 @@ impl Bridge {
         }
         let empty = self.recover_uncommitted().await?;
         if found + empty > 0 {
-            tracing::info!(found, empty, "files that were being written when the last run ended are recovered");
+            tracing::info!(
+                found,
+                empty,
+                "files that were being written when the last run ended are recovered"
+            );
         }
         Ok(())
     }
@@ -30,7 +34,8 @@ impl Bridge {
     /// what was acknowledged, and what was written after that and not undone, as a local disk would.
     async fn recover_staged(&self, ino: Ino) -> BridgeResult<()> {
         let Some(node) = blocking(|| self.ledger.node(ino))? else {
-            blocking(|| self.cache.discard(ino)).map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
+            blocking(|| self.cache.discard(ino))
+                .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
             return Ok(());
         };
         let Some(lease) = self.staged(ino)? else { return Ok(()) };

@@ -64,9 +64,10 @@ impl Router {
         let path = key.map_or("", Key::as_str);
         let slices = self.slices.load();
         let slice = slices.iter().find(|slice| covers(&slice.prefix, path));
-        slice.map_or_else(|| of_stage(Stage::Off, "", 100, path, false), |s| {
-            of_stage(s.stage, &s.prefix, s.read_percent, path, s.backfill_complete)
-        })
+        slice.map_or_else(
+            || of_stage(Stage::Off, "", 100, path, false),
+            |s| of_stage(s.stage, &s.prefix, s.read_percent, path, s.backfill_complete),
+        )
     }
 
     /// Whether another slice begins at or below `key`.
@@ -82,7 +83,8 @@ impl Router {
 
 /// Whether `path` is `prefix` or stands below it.
 fn covers(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
 fn of_stage(stage: Stage, prefix: &str, read_percent: u8, path: &str, history_on_both: bool) -> Routing {
@@ -114,9 +116,15 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_of_whole_segments_wins() {
-        let slices = vec![slice("", Stage::Off, 100), slice("a", Stage::DualWrite, 100), slice("a/b", Stage::Live, 100)];
+        let slices = vec![
+            slice("", Stage::Off, 100),
+            slice("a", Stage::DualWrite, 100),
+            slice("a/b", Stage::Live, 100),
+        ];
         let router = Router::new(slices);
-        for (path, prefix) in [("x", ""), ("ab", ""), ("a", "a"), ("a/x", "a"), ("a/b", "a/b"), ("a/b/c", "a/b"), ("a/bc", "a")] {
+        for (path, prefix) in
+            [("x", ""), ("ab", ""), ("a", "a"), ("a/x", "a"), ("a/b", "a/b"), ("a/b/c", "a/b"), ("a/bc", "a")]
+        {
             assert_eq!(router.routing(Some(&Key::new(path).expect("key"))).prefix, prefix, "{path}");
         }
         assert!(router.splits(&Key::new("a").expect("key")));

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, blocking, router};
-use crate::cache::{Lease, Promotion, Snapshot};
+use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
 use crate::ledger::Commit;
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, NanoTime, Version};
@@ -120,22 +120,25 @@ impl Bridge {
         self.reserve(keep).await?;
         let disk = |e| BridgeError::from_disk("write a staged file", e);
         let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
-        let fill = &fill;
+        let into = &fill;
         let spans = (0..keep.div_ceil(BLOCK_BYTES)).map(|index| async move {
             let bytes = self.block(content, index).await?;
             let wanted = (keep - index * BLOCK_BYTES).min(bytes.len() as u64);
             let bytes = bytes.slice(..usize::try_from(wanted).expect("no longer than the block"));
-            blocking(|| fill.write_at(index * BLOCK_BYTES, &bytes)).map_err(disk)
+            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(disk)
         });
         stream::iter(spans).buffer_unordered(FILL_AHEAD).try_collect::<Vec<()>>().await?;
         self.finish_fill(content.ino(), keep, fill)
     }
 
-    fn finish_fill(&self, ino: Ino, keep: u64, fill: &crate::cache::Fill) -> BridgeResult<Lease> {
+    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<Lease> {
         let lease =
             blocking(|| fill.finish()).map_err(|e| BridgeError::from_disk("write a staged file", e))?;
         if lease.len() < keep {
-            return Err(BridgeError::new(BridgeErrorKind::Damaged, format!("the staged file of {ino} is short")));
+            return Err(BridgeError::new(
+                BridgeErrorKind::Damaged,
+                format!("the staged file of {ino} is short"),
+            ));
         }
         Ok(lease)
     }

@@ -122,7 +122,7 @@ impl Bridge {
             StoreStatus {
                 name: handle.name.clone(),
                 side: side.to_string(),
-                breaker: handle.breaker.state().to_string(),
+                breaker: handle.breaker.state().as_str().to_owned(),
                 last_error: handle.breaker.last_error(),
                 counts,
             }
@@ -180,7 +180,10 @@ impl Bridge {
     pub fn check(&self) -> BridgeResult<Vec<String>> {
         blocking(|| {
             let mut wrong = self.ledger.check()?;
-            let staged = self.cache.staged_inos().map_err(|e| BridgeError::from_disk("read the staging directory", e))?;
+            let staged = self
+                .cache
+                .staged_inos()
+                .map_err(|e| BridgeError::from_disk("read the staging directory", e))?;
             for ino in staged {
                 if self.ledger.node(ino)?.is_none() {
                     wrong.push(format!("staged file {ino} belongs to no node"));
@@ -192,7 +195,8 @@ impl Bridge {
 
     /// Sizes for `df`, without a store.
     pub fn statfs(&self) -> BridgeResult<StatFs> {
-        let space = blocking(|| self.cache.disk_space()).map_err(|e| BridgeError::from_disk("ask for free space", e))?;
+        let space = blocking(|| self.cache.disk_space())
+            .map_err(|e| BridgeError::from_disk("ask for free space", e))?;
         Ok(StatFs {
             bytes_total: space.bytes_total,
             bytes_free: space.bytes_free,
@@ -239,7 +243,7 @@ impl Bridge {
 /// The state's word as in the design's section 3.
 fn state_word(node: &Node, replica: Option<&Replica>, intent: Option<&Intent>) -> String {
     if let Some(reason) = intent.and_then(|i| i.blocked) {
-        return format!("blocked({reason})");
+        return format!("blocked({})", reason.as_str());
     }
     match replica {
         Some(replica) if replica.state == ReplicaState::Mismatched => "mismatched".to_owned(),

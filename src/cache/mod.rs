@@ -11,7 +11,7 @@
 //! Every function blocks for short local I/O, but [`Cache::reserve`] and [`CachedVersion::fetch`].
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub use blocks::CachedVersion;
 use blocks::{Adoption, Blocks, Limits, Name};
 use disk::{DiskOf, SpaceProbe};
 pub use error::{CacheError, NoSpace};
-pub use options::{CacheOptions, CacheStats, KeepFree, Promotion};
+pub use options::{CacheOptions, CacheStats, DiskSpace, KeepFree, Promotion};
 pub use staged::{Fill, Lease, Snapshot};
 use staged::{Refusal, StagedArea};
 use volume::Layout;
@@ -40,6 +40,7 @@ use volume::Layout;
 /// The cache directory of one bridge. That no second process uses it is the ledger's lock's concern.
 #[derive(Debug)]
 pub struct Cache {
+    dir: PathBuf,
     staged: Arc<StagedArea>,
     blocks: Arc<Blocks>,
 }
@@ -65,7 +66,19 @@ impl Cache {
         let blocks = Blocks::open(layout.blocks.clone(), limits).map_err(io_error(&layout.blocks))?;
         let staged = StagedArea::open(layout.staged.clone(), options.staged_bytes_max, Arc::clone(&blocks))
             .map_err(io_error(&layout.staged))?;
-        Ok(Arc::new(Cache { staged, blocks }))
+        Ok(Arc::new(Cache { dir: dir.to_owned(), staged, blocks }))
+    }
+
+    /// The disk that the cache is on.
+    pub fn disk_space(&self) -> io::Result<DiskSpace> {
+        let stat = nix::sys::statvfs::statvfs(&self.dir)?;
+        let unit = stat.fragment_size();
+        Ok(DiskSpace {
+            bytes_total: stat.blocks() * unit,
+            bytes_free: stat.blocks_available() * unit,
+            files_total: stat.files(),
+            files_free: stat.files_available(),
+        })
     }
 
     /// A new, empty staged file; `AlreadyExists` if the inode has one.

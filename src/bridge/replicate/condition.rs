@@ -1,10 +1,15 @@
 //! Replacing exactly what we know is there, so that a late request never overtakes a newer one, and
 //! nobody's bytes are overwritten unseen.
 
+use bytes::Bytes;
+
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::Replica;
 use crate::object::{ETag, Key, OpId, Side};
-use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta, StoreError, StoreResult};
+use crate::store::{
+    Capabilities, Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store, StoreError, StoreResult,
+    UploadId,
+};
 
 /// How often one task looks again at a key that changes under its hands.
 const LOOKS_MAX: u32 = 5;
@@ -16,6 +21,46 @@ pub(super) struct Placed {
     /// The metadata is the one that was to be written; not so when an earlier try of ours had succeeded
     /// with older attributes.
     pub(super) meta_is_current: bool,
+}
+
+/// A write of one key, to be tried under one condition after another.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Write<'a> {
+    /// The whole content in one request.
+    Put(&'a Bytes, &'a ObjectMeta),
+    /// The parts that were sent.
+    Complete(&'a UploadId, &'a [PartReceipt], &'a ObjectMeta),
+    /// What stands under another key.
+    Copy(&'a Key, &'a ETag, &'a ObjectMeta),
+}
+
+impl Write<'_> {
+    async fn run(self, store: &dyn Store, key: &Key, condition: &Condition) -> StoreResult<ETag> {
+        match self {
+            Write::Put(body, meta) => store.put(key, body.clone(), meta, condition).await,
+            Write::Complete(upload, parts, meta) => {
+                store.complete_upload(key, upload, parts, meta, condition).await
+            }
+            Write::Copy(from, etag, _) => store.copy(from, etag, key, condition).await,
+        }
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Write::Put(_, meta) | Write::Complete(_, _, meta) | Write::Copy(_, _, meta) => meta,
+        }
+    }
+
+    /// The condition as far as the store obeys it.
+    fn obeyable(&self, can: Capabilities, condition: Condition) -> Condition {
+        let obeyed = match (self, &condition) {
+            (_, Condition::Always) => true,
+            (Write::Complete(..), _) => can.conditional_complete,
+            (Write::Put(..) | Write::Copy(..), Condition::Absent) => can.put_if_absent,
+            (Write::Put(..) | Write::Copy(..), Condition::Matches(_)) => can.put_if_match,
+        };
+        if obeyed { condition } else { Condition::Always }
+    }
 }
 
 /// What stands under a key, seen from one upload.
@@ -31,7 +76,12 @@ enum Standing {
 
 impl Bridge {
     /// What we believe stands under `key`: our replica there, what was deleted there last, or nothing.
-    pub(super) fn expected(&self, side: Side, key: &Key, replica: Option<&Replica>) -> BridgeResult<Condition> {
+    pub(super) fn expected(
+        &self,
+        side: Side,
+        key: &Key,
+        replica: Option<&Replica>,
+    ) -> BridgeResult<Condition> {
         let known = |etag: &ETag| !etag.as_str().is_empty();
         let ours = replica.filter(|r| r.receipt.key == *key).map(|r| r.receipt.etag.clone());
         let etag = match ours.filter(known) {
@@ -44,21 +94,19 @@ impl Bridge {
     /// Runs `write` under a condition that it is told, until it succeeds or fails for another reason
     /// than the condition. After a failed condition the store is looked at: our own success, an older
     /// upload of ours, or somebody else's object, which is copied aside before it is replaced.
-    pub(super) async fn replace<W>(
+    pub(super) async fn replace(
         &self,
         side: Side,
         key: &Key,
         mine: &OpId,
-        meta: &ObjectMeta,
         first: Condition,
-        write: W,
-    ) -> BridgeResult<Placed>
-    where
-        W: AsyncFn(&Condition) -> StoreResult<ETag>,
-    {
+        write: Write<'_>,
+    ) -> BridgeResult<Placed> {
+        let store = &self.handle(side).store;
         let mut condition = first;
         for _ in 0..LOOKS_MAX {
-            let refused = match write(&condition).await {
+            let asked = write.obeyable(store.capabilities(), condition);
+            let refused = match write.run(store.as_ref(), key, &asked).await {
                 Ok(etag) => return Ok(Placed { etag, meta_is_current: true }),
                 Err(e) if e.kind() == ErrorKind::PreconditionFailed || e.kind() == ErrorKind::NotFound => e,
                 Err(e) => return Err(self.failed_write(side, key, e)),
@@ -67,7 +115,7 @@ impl Bridge {
             condition = match self.standing(side, key, mine).await? {
                 Standing::Nothing => Condition::Absent,
                 Standing::Mine(info) => {
-                    let meta_is_current = info.meta.user == meta.user;
+                    let meta_is_current = info.meta.user == write.meta().user;
                     return Ok(Placed { etag: info.etag, meta_is_current });
                 }
                 Standing::Ours(etag) => Condition::Matches(etag),

@@ -194,6 +194,9 @@ impl Bridge {
                 tracing::debug!(%side, ?task, why, "later");
                 lane.ended_later(task, now);
             }
+            Ok(Outcome::NotBefore(until)) => {
+                lane.resting.insert(task, Rest { until, tries: 0, for_others: false });
+            }
             Err(error) if error.kind() == BridgeErrorKind::NotFound => lane.ended_well(&task),
             Err(error) => {
                 let pause = lane.ended_badly(task.clone(), now);

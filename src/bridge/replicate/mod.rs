@@ -61,6 +61,8 @@ enum Outcome {
     Done,
     /// Something else must happen first; not a failure.
     Later(&'static str),
+    /// Nothing but time must pass.
+    NotBefore(Instant),
 }
 
 /// What the lanes share.
@@ -160,10 +162,12 @@ impl Replicator {
 }
 
 impl Bridge {
-    /// Starts the lanes.
+    /// Starts the lanes and the probes of the breakers.
     pub fn run(self: &Arc<Self>) -> BridgeTasks {
         let mut handles: Vec<JoinHandle<()>> =
             Side::BOTH.into_iter().map(|side| tokio::spawn(Arc::clone(self).lane(side))).collect();
+        handles
+            .extend(Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self.handle(side).breaker).run_probe())));
         let bridge = Arc::clone(self);
         // Known early, the root still answers for new names while the stores cannot be reached.
         handles.push(tokio::spawn(async move {

@@ -30,11 +30,14 @@ impl Bridge {
         }
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Locked => return self.cannot_delete(side, key, &error).await,
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                return self.cannot_delete(side, key, &error).await;
+            }
             Err(error) => return Err(self.failed_write(side, key, error)),
         }
-        if self.replicator.doubtful_until(side, key).is_some() {
-            return Ok(Outcome::Later("an upload whose answer was lost may still come"));
+        if let Some(until) = self.replicator.doubtful_until(side, key) {
+            // An upload whose answer was lost may still come: then it is deleted too.
+            return Ok(Outcome::NotBefore(until));
         }
         self.ledger.tombstone_done(side, key).await?;
         Ok(Outcome::Done)
@@ -93,7 +96,8 @@ impl Bridge {
         if known.is_none_or(|etag| *etag == info.etag) || self.is_ours(&info) {
             return Ok(Remains::Object(info.etag));
         }
-        let done = "Its name was deleted through the mount before; the object was left alone and is not shown.";
+        let done =
+            "Its name was deleted through the mount before; the object was left alone and is not shown.";
         if let Err(error) = self.report_bypass(side, key, &info, done).await {
             tracing::warn!(%side, %key, %error, "a finding could not be recorded");
         }

@@ -1,6 +1,7 @@
 //! One node on one store: finds what is missing there and does the next step, until nothing is.
 
 use super::Outcome;
+use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
 use crate::ledger::{BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica};
 use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
@@ -85,7 +86,7 @@ impl Bridge {
             }
             match self.take_step(side, &situation, step).await {
                 Ok(Outcome::Done) => {}
-                Ok(later) => return Ok(later),
+                Ok(later @ (Outcome::Later(_) | Outcome::NotBefore(_))) => return Ok(later),
                 Err(error) => return self.refused(side, &situation, error).await,
             }
         }
@@ -124,7 +125,11 @@ impl Bridge {
                 if let Some(outcome) = self.make_room(side, situation).await? {
                     return Ok(outcome);
                 }
-                if step == Step::Move { self.move_object(side, situation).await } else { self.put(side, situation).await }
+                if step == Step::Move {
+                    self.move_object(side, situation).await
+                } else {
+                    self.put(side, situation).await
+                }
             }
         }
     }
@@ -162,15 +167,11 @@ impl Bridge {
 
     async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
         let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
-        let store = &self.handle(side).store;
         let receipt = &replica.receipt;
         let meta = self.meta_of(situation);
         let first = self.expected(side, &situation.key, None)?;
-        let copied = self
-            .replace(side, &situation.key, &self.op_id(&situation.node), &meta, first, async |condition| {
-                store.copy(&receipt.key, &receipt.etag, &situation.key, condition).await
-            })
-            .await;
+        let write = Write::Copy(&receipt.key, &receipt.etag, &meta);
+        let copied = self.replace(side, &situation.key, &self.op_id(&situation.node), first, write).await;
         let placed = match copied {
             Ok(placed) => placed,
             Err(error) => {
@@ -205,10 +206,16 @@ impl Bridge {
         let info = match store.head(key).await {
             Ok(info) if info.etag == *etag => info,
             // The answer of an earlier try was lost: the object is the same, with another tag.
-            Ok(info) if info.meta.user.get("bridgefs_op").map(String::as_str)
-                == Some(self.op_id(&situation.node).as_str()) => info,
+            Ok(info)
+                if info.meta.user.get("bridgefs_op").map(String::as_str)
+                    == Some(self.op_id(&situation.node).as_str()) =>
+            {
+                info
+            }
             Ok(_) => return self.lost_replica(side, situation, replica).await,
-            Err(e) if e.kind() == ErrorKind::NotFound => return self.lost_replica(side, situation, replica).await,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return self.lost_replica(side, situation, replica).await;
+            }
             Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
         };
         let mut meta = info.meta.clone();
@@ -221,12 +228,22 @@ impl Bridge {
         self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
     }
 
-    async fn record_attrs(&self, side: Side, situation: &Situation, replica: &Replica) -> BridgeResult<Outcome> {
+    async fn record_attrs(
+        &self,
+        side: Side,
+        situation: &Situation,
+        replica: &Replica,
+    ) -> BridgeResult<Outcome> {
         let etag = replica.receipt.etag.clone();
         self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
     }
 
-    async fn lost_replica(&self, side: Side, situation: &Situation, replica: &Replica) -> BridgeResult<Outcome> {
+    async fn lost_replica(
+        &self,
+        side: Side,
+        situation: &Situation,
+        replica: &Replica,
+    ) -> BridgeResult<Outcome> {
         self.report_missing(&situation.node, side, &replica.receipt).await?;
         Ok(Outcome::Done)
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::condition::{Placed, Write};
 use super::sync::Situation;
 use super::{MEMORY_UNIT, Outcome};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::{Lease, Snapshot};
 use crate::ledger::{Commit, Node};
 use crate::object::{ContentDigest, ContentHasher, Key, Kind, Side};
-use crate::store::{Condition, ObjectMeta, PartReceipt, Store, StoreResult, UploadId};
+use crate::store::{Condition, ObjectMeta, PartReceipt, UploadId};
 
 /// Objects up to this size go in one request, in bytes.
 const PUT_BYTES_MAX: u64 = 8 << 20;
@@ -43,7 +44,9 @@ enum SourceBytes {
 impl SourceBytes {
     fn read(&self, offset: u64, len: usize) -> BridgeResult<Bytes> {
         let read = match self {
-            SourceBytes::Target(target) => Ok(target.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(target.len())..)),
+            SourceBytes::Target(target) => {
+                Ok(target.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(target.len())..))
+            }
             SourceBytes::Staged(lease, _) => blocking(|| lease.read_at(offset, len)),
             SourceBytes::Snapshot(snapshot) => blocking(|| snapshot.read_at(offset, len)),
         };
@@ -80,10 +83,7 @@ impl Bridge {
             if !source.bytes.is_unchanged() || body.len() as u64 != size {
                 return Ok(Outcome::Later("it was written while it was read"));
             }
-            self.replace(side, &situation.key, &op, &meta, first, async |condition| {
-                store.put(&situation.key, body.clone(), &meta, condition).await
-            })
-            .await
+            self.replace(side, &situation.key, &op, first, Write::Put(&body, &meta)).await
         } else {
             match self.put_in_parts(side, situation, &source, &meta, first).await? {
                 Some(placed) => Ok(placed),
@@ -134,7 +134,8 @@ impl Bridge {
         if !self.staging.is_overdue(node.ino) {
             return Ok(None);
         }
-        let snapshot = blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
+        let snapshot =
+            blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
         let key = blocking(|| self.ledger.key_of(node.ino))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
@@ -182,7 +183,7 @@ impl Bridge {
         source: &Source,
         meta: &ObjectMeta,
         first: Condition,
-    ) -> BridgeResult<Option<super::condition::Placed>> {
+    ) -> BridgeResult<Option<Placed>> {
         let store = &self.handle(side).store;
         let key = &situation.key;
         let failed = |e| self.failed_write(side, key, e);
@@ -200,11 +201,8 @@ impl Bridge {
             }
         };
         let op = self.op_id(&situation.node);
-        let placed = self
-            .replace(side, key, &op, meta, first, async |condition| {
-                complete(store.as_ref(), key, &upload, &parts, meta, condition).await
-            })
-            .await;
+        let write = Write::Complete(&upload, &parts, meta);
+        let placed = self.replace(side, key, &op, first, write).await;
         if placed.is_err() {
             self.give_up(side, key, &upload).await;
         }
@@ -253,15 +251,4 @@ impl Bridge {
         let units = units.clamp(1, self.replicator.memory_units);
         self.replicator.memory.acquire_many(units).await.expect("the semaphore is never closed")
     }
-}
-
-async fn complete(
-    store: &dyn Store,
-    key: &Key,
-    upload: &UploadId,
-    parts: &[PartReceipt],
-    meta: &ObjectMeta,
-    condition: &Condition,
-) -> StoreResult<crate::object::ETag> {
-    store.complete_upload(key, upload, parts, meta, condition).await
 }
