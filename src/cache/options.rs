@@ -54,3 +54,16 @@ pub enum Promotion {
     /// There is no staged file.
     Absent,
 }
+
+/// The disk that the cache is on, as an ordinary user may use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// All of it, in bytes.
+    pub bytes_total: u64,
+    /// What may still be taken, in bytes.
+    pub bytes_free: u64,
+    /// Inodes in all.
+    pub files_total: u64,
+    /// Inodes that may still be taken.
+    pub files_free: u64,
+}
