@@ -110,7 +110,11 @@ impl Bucket {
         for (name, value) in self.meta_headers(meta) {
             request = request.header(&name, &value);
         }
-        let answer = self.wire.send(self.with_checksum(request, body)).await?;
+        let sent = self.wire.send(self.with_checksum(request, body)).await;
+        let answer = sent.map_err(|error| match condition {
+            Condition::Matches(_) => missing_is_no_match("put", key, error),
+            Condition::Always | Condition::Absent => error,
+        })?;
         self.bucket_was_seen();
         self.flavor.etag(&answer)
     }
@@ -141,6 +145,16 @@ impl Bucket {
         let condition = if_match.map(|etag| self.flavor.state_condition(etag));
         self.wire.send(request.headers(condition)).await.map(drop)
     }
+}
+
+/// A write on condition of a state that is gone is answered with "not found" by S3; to whoever writes it is
+/// a condition that does not hold.
+pub(super) fn missing_is_no_match(operation: &'static str, key: &Key, error: StoreError) -> StoreError {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let detail = "what it was to replace, or the upload, is not there";
+    StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key).caused_by(error)
 }
 
 /// Adds a `Content-MD5`, which every store checks without being asked.

@@ -1,0 +1,67 @@
+//! Servers that stall or die: every call ends, and says that the answer is unknown.
+
+use std::time::{Duration, Instant};
+
+use bridgefs::object::Key;
+use bridgefs::store::{ByteRange, Condition, ErrorKind, ListRequest, ObjectMeta, SharedStore};
+
+use crate::servers::{Kind, Server};
+
+/// Longer than any deadline in these tests, far shorter than for ever.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Every kind of call fails as unknown, and soon.
+async fn everything_is_unavailable(store: &SharedStore, key: &Key) {
+    let all = ListRequest { prefix: String::new(), one_level: false, max_entries: 9, token: None };
+    let meta = ObjectMeta::default();
+    let start = Instant::now();
+    let errors = [
+        store.head(key).await.map(drop).expect_err("no answer"),
+        store.get(key, ByteRange::All, None).await.map(drop).expect_err("no answer"),
+        store.put(key, "x".into(), &meta, &Condition::Always).await.map(drop).expect_err("no answer"),
+        store.delete(key, None).await.map(drop).expect_err("no answer"),
+        store.list(&all).await.map(drop).expect_err("no answer"),
+        store.probe().await.expect_err("no answer"),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    assert!(start.elapsed() < SOON, "six calls with a stall timeout of one second");
+}
+
+async fn survives(kind: Kind) {
+    let mut server = Server::start(kind);
+    let place = server.fresh_bucket().await.with("stall_timeout", "1s");
+    let store = place.connect().shared();
+    let (key, meta) = (Key::new("a").expect("not empty"), ObjectMeta::default());
+    let patient = place.clone().with("stall_timeout", "30s").connect().shared();
+    patient.put(&key, "before".into(), &meta, &Condition::Always).await.expect("it is up");
+
+    server.pause();
+    everything_is_unavailable(&store, &key).await;
+    server.resume();
+    assert_eq!(patient.head(&key).await.expect("it is back").size, 6);
+
+    server.kill();
+    everything_is_unavailable(&store, &key).await;
+    if kind != Kind::Moto {
+        // Moto has no disk.
+        server.restart();
+        assert_eq!(patient.head(&key).await.expect("it is back").size, 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seaweedfs_that_stalls_or_dies_is_unavailable_until_it_is_back() {
+    survives(Kind::SeaweedFs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moto_that_stalls_or_dies_is_unavailable() {
+    survives(Kind::Moto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_azurite_that_stalls_or_dies_is_unavailable_until_it_is_back() {
+    survives(Kind::Azurite).await;
+}
