@@ -46,7 +46,14 @@ const KEYS: &[&str] = &[
 ];
 
 /// Keys that a server does not keep: server, key. A key that is kept after all fails the test too.
-const NOT_KEPT: &[(Kind, &str)] = &[];
+const NOT_KEPT: &[(Kind, &str)] = &[
+    (Kind::Moto, "line\nbreak"),
+    (Kind::SeaweedFs, "//a"),
+    (Kind::SeaweedFs, "/a"),
+    (Kind::SeaweedFs, "a//b"),
+    (Kind::SeaweedFs, "a\\b"),
+    (Kind::SeaweedFs, "dir/"),
+];
 
 /// Keys that the store refuses before a request, because they could not be kept: that is not a lie.
 fn refused(store: &SharedStore, key: &str) -> bool {

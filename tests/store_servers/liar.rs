@@ -177,7 +177,7 @@ async fn a_wrong_listing_is_an_error_and_never_a_short_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_inside_a_success_is_an_error() {
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 71\r\n\r\n\
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 72\r\n\r\n\
         <Error><Code>InternalError</Code><Message>We had a bad</Message></Error>";
     let store = store_that_hears(answer, Then::HangUp);
     let (upload, part) = (UploadId("u".to_owned()), PartReceipt { number: 1, tag: "t".to_owned() });

@@ -48,7 +48,7 @@ async fn mixed_uploads(kind: Kind) {
         Ok(_) => assert_eq!(read(&store, &key).await, "two", "{kind:?}"),
         // Azure drops all waiting blocks of a blob when a list is put: the second upload begins again.
         Err(error) => {
-            assert_eq!((kind, error.kind()), (Kind::Azurite, ErrorKind::PreconditionFailed), "{error}")
+            assert_eq!((kind, error.kind()), (Kind::Azurite, ErrorKind::PreconditionFailed), "{error}");
         }
     }
 }

@@ -43,7 +43,7 @@ async fn a_missing_bucket_is_never_a_missing_object() {
         (Kind::Moto, "the bucket does not exist"),
         (Kind::Azurite, "the container does not exist"),
     ] {
-        let place = Server::shared(kind).place("never-created");
+        let place = Server::shared(kind).place(&format!("never-created-{:016x}", rand::random::<u64>()));
         refuses(&place, ErrorKind::Denied, &[words]).await;
         let store = place.connect().shared();
         let key = Key::new("a").expect("not empty");
@@ -57,7 +57,11 @@ async fn a_missing_bucket_is_never_a_missing_object() {
             assert_eq!(error.kind(), ErrorKind::Denied, "{kind:?}: {error}");
         }
         let put = store.put(&key, "x".into(), &ObjectMeta::default(), &Condition::Always).await;
-        assert_eq!(put.expect_err("no bucket").kind(), ErrorKind::Denied, "{kind:?}");
+        match put {
+            // SeaweedFS makes the bucket. It must stay the last request of this test.
+            Ok(_) => assert_eq!(kind, Kind::SeaweedFs),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Denied, "{kind:?}: {error}"),
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl Bucket {
             let copied = async { self.wire.send(request).await?.into_document::<xml::Tagged>().await };
             match copied.await {
                 Ok(copied) => {
-                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() })
+                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() });
                 }
                 Err(error) => return Err(self.give_up(to, &upload, error).await),
             }

@@ -79,7 +79,10 @@ impl Bucket {
         if self.vouches(range) {
             request = request.header("x-amz-checksum-mode", "ENABLED");
         }
-        let answer = self.wire.send(request).await?;
+        let answer = match self.wire.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.absent_or(key, error).await),
+        };
         self.bucket_was_seen();
         let (size, body_bytes) = download::check_range(&answer, range)?;
         let info = self.info(&answer, Some(size))?;
@@ -90,6 +93,18 @@ impl Bucket {
         }
         let proof = if self.vouches(range) { full_checksum(&answer) } else { Proof::LengthOnly };
         Ok(Download { info, body: download::body(answer, key, body_bytes, proof, self.wire.stall) })
+    }
+
+    /// Google may refuse a pinned read of an object that is gone as if there were another state: a second
+    /// look tells.
+    async fn absent_or(&self, key: &Key, error: StoreError) -> StoreError {
+        if self.flavor != Flavor::Google || error.kind() != ErrorKind::PreconditionFailed {
+            return error;
+        }
+        match self.head_object(key).await {
+            Err(gone) if gone.kind() == ErrorKind::NotFound => gone,
+            Ok(_) | Err(_) => error,
+        }
     }
 
     /// Whether the store may know a checksum of exactly these bytes.
