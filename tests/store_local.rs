@@ -138,7 +138,8 @@ async fn objects_are_plain_files_with_mode_and_time() {
 #[tokio::test]
 async fn what_another_program_writes_is_an_object_with_another_tag() {
     let (scratch, store) = folder().await;
-    let ours = put(&store, "a", "ours").await.expect("a put");
+    let long_ago = ObjectMeta { content_type: None, user: [("mtime".to_owned(), "1".to_owned())].into() };
+    let ours = store.put(&key("a"), "ours".into(), &long_ago, &Condition::Always).await.expect("a put");
     fs::write(scratch.path().join("a"), "them").expect("an edit in place");
     let theirs = store.head(&key("a")).await.expect("head").etag;
     assert_ne!(ours, theirs, "same length, same inode, and still another state");

@@ -55,3 +55,31 @@ fn kind_of(error: &io::Error) -> ErrorKind {
         _ => ErrorKind::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use nix::errno::Errno;
+
+    use super::kind_of;
+    use crate::store::ErrorKind;
+
+    #[test]
+    fn what_the_file_system_says_is_never_that_an_object_is_missing() {
+        let table = [
+            (Errno::ENOENT, ErrorKind::Unavailable),
+            (Errno::EIO, ErrorKind::Unavailable),
+            (Errno::ESTALE, ErrorKind::Unavailable),
+            (Errno::ENOTCONN, ErrorKind::Unavailable),
+            (Errno::EACCES, ErrorKind::Denied),
+            (Errno::EROFS, ErrorKind::Denied),
+            (Errno::ENOSPC, ErrorKind::Throttled),
+            (Errno::ENAMETOOLONG, ErrorKind::Unsupported),
+            (Errno::EOPNOTSUPP, ErrorKind::Unsupported),
+        ];
+        for (errno, kind) in table {
+            assert_eq!(kind_of(&io::Error::from(errno)), kind, "{errno}");
+        }
+    }
+}

@@ -243,7 +243,10 @@ impl Store for FolderStore {
         let (key, id, condition) = (key.clone(), upload.clone(), condition.clone());
         let publish = move |call: &Call, root: &OpenRoot| {
             let done = temp.publish(call, root, &key, &condition)?;
-            upload::remove(call, root, &key, &id)?;
+            // The object is there: that its parts stay must not be told as a failure of it.
+            if let Err(error) = upload::remove(call, root, &key, &id) {
+                tracing::warn!(%error, "the parts of a completed upload stay");
+            }
             Ok(done)
         };
         self.change(call, publish).await

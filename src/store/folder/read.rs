@@ -56,11 +56,12 @@ impl Reading {
     fn read(mut self) -> StoreResult<(Bytes, Reading)> {
         let len = PIECE_BYTES.min(self.end - self.at);
         let mut piece = vec![0; usize::try_from(len).expect("a piece fits in memory")];
-        self.file.read_exact_at(&mut piece, self.at).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                self.call.fail(ErrorKind::Corrupt, "the file was cut by another program while it was read")
+        self.file.read_exact_at(&mut piece, self.at).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                let detail = "the file was cut by another program while it was read";
+                return self.call.fail(ErrorKind::Corrupt, detail);
             }
-            _ => self.call.io("reading the content", error),
+            self.call.io("reading the content", error)
         })?;
         self.at += len;
         if self.at == self.end {

@@ -31,7 +31,7 @@ impl Drop for TempFile {
         match unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => {
-                tracing::warn!(%error, name = self.name, "a temporary file stays until the next start")
+                tracing::warn!(%error, name = self.name, "a temporary file stays until the next start");
             }
         }
     }
@@ -137,14 +137,14 @@ fn make_room(call: &Call, parent: &OwnedFd, name: &str) -> StoreResult<()> {
         Err(call.fail(ErrorKind::Unsupported, detail))
     } else {
         // A directory that a crash or another program left empty holds no object.
-        unlinkat(parent, name, UnlinkatFlags::RemoveDir).map_err(|error| match error {
-            Errno::ENOTEMPTY | Errno::EEXIST => {
-                let detail = format!(
-                    "`{name}` is a directory in this folder: it cannot hold a key and another one below it"
-                );
-                call.fail(ErrorKind::Unsupported, detail).caused_by(io::Error::from(error))
+        unlinkat(parent, name, UnlinkatFlags::RemoveDir).map_err(|error| {
+            if !matches!(error, Errno::ENOTEMPTY | Errno::EEXIST) {
+                return call.io("removing an empty directory", error);
             }
-            error => call.io("removing an empty directory", error),
+            let detail = format!(
+                "`{name}` is a directory in this folder: it cannot hold a key and another one below it"
+            );
+            call.fail(ErrorKind::Unsupported, detail).caused_by(io::Error::from(error))
         })
     }
 }
