@@ -2,10 +2,8 @@
 //!
 //! `BRIDGEFS_KILLS` is the number of kills (200), `BRIDGEFS_SEED` repeats a run's choices.
 
-mod support {
-    pub mod mount;
-}
-
+#[path = "support/mount.rs"]
+mod mount;
 #[path = "kill/writer.rs"]
 mod writer;
 
@@ -18,9 +16,9 @@ use std::time::Duration;
 
 use bridgefs::clock::Clock;
 use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
+use mount::{Mount, Site, pause, run};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use support::mount::{Mount, Site, pause, run};
 use writer::Writer;
 
 const WRITERS: u64 = 4;
@@ -75,7 +73,10 @@ fn kill_under_load(mount: &mut Mount<'_>, writers: &mut [Writer], moment: Durati
                 scope.spawn(move || {
                     writer.look();
                     let error = writer.work();
-                    assert!(killed.load(Ordering::SeqCst), "{what}: an operation failed before the kill: {error}");
+                    assert!(
+                        killed.load(Ordering::SeqCst),
+                        "{what}: an operation failed before the kill: {error}"
+                    );
                 })
             })
             .collect();
@@ -110,13 +111,24 @@ fn compare(old: &Path, new: &Path, writers: &[Writer]) {
     run(Command::new("diff").args(["-r", "--exclude=.bridgefs"]).args([old, new]));
     let expected: BTreeMap<String, &[u8]> = writers.iter().flat_map(Writer::acked_files).collect();
     let found = run(Command::new("find").current_dir(new).args([
-        ".", "-name", ".bridgefs", "-prune", "-o", "-type", "f", "-printf", "%P\n",
+        ".",
+        "-name",
+        ".bridgefs",
+        "-prune",
+        "-o",
+        "-type",
+        "f",
+        "-printf",
+        "%P\n",
     ]));
     let mut names: Vec<&str> = found.lines().collect();
     names.sort_unstable();
     assert_eq!(names, expected.keys().collect::<Vec<_>>(), "the objects on the stores");
     for (key, content) in expected {
-        assert!(fs::read(new.join(&key)).expect("it was listed") == content, "{key} is not what was acknowledged");
+        assert!(
+            fs::read(new.join(&key)).expect("it was listed") == content,
+            "{key} is not what was acknowledged"
+        );
     }
 }
 

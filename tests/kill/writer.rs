@@ -220,7 +220,8 @@ impl Writer {
         let read = |entry: io::Result<fs::DirEntry>| {
             let name = entry.expect("the directory can be listed").file_name();
             let name = name.into_string().expect("our names are UTF-8");
-            let content = fs::read(self.dir.join(&name)).unwrap_or_else(|e| panic!("{}/{name}: {e}", self.name));
+            let content =
+                fs::read(self.dir.join(&name)).unwrap_or_else(|e| panic!("{}/{name}: {e}", self.name));
             (name, content)
         };
         entries.map(read).collect()
