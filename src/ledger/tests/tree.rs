@@ -32,7 +32,7 @@ fn a_symlink_is_committed_when_it_is_made_and_a_file_when_it_is_committed() {
     assert_eq!((link.version, link.size), (Version::FIRST, 6));
     assert!(fixture.intent(link.ino, Side::New).expect("read").is_some());
     let file = fixture.make("f", Kind::File);
-    assert_eq!(fixture.uncommitted(Ino(0), 10).expect("read"), [file.clone()]);
+    assert_eq!(fixture.uncommitted(Ino(0), 10).expect("read"), std::slice::from_ref(&file));
     assert_eq!(fixture.intent(file.ino, Side::Old).expect("read"), None);
     assert_eq!(fixture.write(file.ino), Version(1));
     assert_eq!(fixture.write(file.ino), Version(2));
