@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::bridge::discover::found_object;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
 use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
@@ -154,7 +155,7 @@ impl Bridge {
             return self.changed_outside(node, side, &key, &info).await;
         }
         let origin = if side == routing.authority { Origin::Read } else { node.origin };
-        let found = Found { name: node.name.clone(), what: FoundKind::Object(self.found_object(&info)) };
+        let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&info)) };
         let on = FoundOn { side, origin, now: self.clock.now() };
         let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
         Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
@@ -175,7 +176,7 @@ impl Bridge {
         }
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         let _route = self.flips.read().await;
-        let found = self.found_object(info);
+        let found = found_object(info);
         let taken =
             self.ledger.replaced_outside(node.ino, side, found, self.targets(key), self.clock.now()).await?;
         self.replicator.wake_all();

@@ -4,17 +4,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use crate::bridge::{
     Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
 };
-use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin, Scan};
+use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
 use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
-use crate::store::{ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError};
+use crate::store::{ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError};
 
 /// Names on one page of a listing.
 const PAGE_ENTRIES: u32 = 1000;
+
+/// The longest target of a symlink, in bytes (`PATH_MAX`).
+const TARGET_BYTES_MAX: u64 = 4096;
 
 /// Attributes of an object that says nothing of them.
 pub(crate) const DEFAULT_FILE_MODE: u32 = 0o644;
@@ -25,10 +29,9 @@ pub(crate) struct Discovery {
     directories: Mutex<HashMap<Ino, Arc<tokio::sync::Mutex<Progress>>>>,
 }
 
-/// A listing under way. Its scan keeps removed names hidden until it ends.
+/// A listing under way.
 #[derive(Debug, Default)]
 struct Progress {
-    scan: Option<Scan>,
     next: Option<ListToken>,
     pages: u64,
 }
@@ -132,7 +135,14 @@ impl Bridge {
     async fn discover(&self, dir: &Node, name: &str, key: &Key) -> BridgeResult<Option<Node>> {
         let routing = self.routing(Some(key));
         let scan = self.ledger.begin_scan();
-        let (side, origin, sight) = match self.sight(routing.authority, name, key).await {
+        let patience = self.patience(routing.authority, &routing);
+        let answer = loop {
+            match self.sight(routing.authority, name, key).await {
+                Err(e) if patience.asks_again(&e).await => {}
+                answer => break answer,
+            }
+        };
+        let (side, origin, sight) = match answer {
             Ok(sight) => (routing.authority, Origin::Read, sight),
             Err(e) if e.kind().is_unknown() => self.sight_elsewhere(&routing, name, key, e).await?,
             Err(e) => return Err(BridgeError::from_store(routing.authority, e).on(key)),
@@ -175,7 +185,7 @@ impl Bridge {
             FoundKind::Directory
         } else {
             match object? {
-                Some(info) => FoundKind::Object(self.found_object(&info)),
+                Some(info) => FoundKind::Object(self.found_with_target(side, key, &info).await?),
                 None => return Ok(Sight::Absent),
             }
         };
@@ -212,13 +222,27 @@ impl Bridge {
         }
     }
 
-    pub(crate) fn found_object(&self, info: &ObjectInfo) -> FoundObject {
-        let default = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: info.modified };
-        let (attrs, kind) = Attrs::from_metadata(&info.meta.user, default);
-        // A symlink is only recognised when its target is read; until then it is a file that holds it.
-        let kind = kind.filter(|kind| *kind == Kind::File).unwrap_or(Kind::File);
-        let digest = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
-        FoundObject { kind, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
+    /// An object whose metadata says that it is a symlink has its target read.
+    async fn found_with_target(
+        &self,
+        side: Side,
+        key: &Key,
+        info: &ObjectInfo,
+    ) -> Result<FoundObject, StoreError> {
+        let mut found = found_object(info);
+        let kind = Attrs::from_metadata(&info.meta.user, found.attrs).1;
+        if kind == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
+            let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
+            let target: Vec<u8> =
+                download.body.try_fold(Vec::new(), async |mut all, piece| {
+                    all.extend_from_slice(&piece);
+                    Ok(all)
+                })
+                .await?;
+            found.kind = Kind::Symlink;
+            found.target = Some(target.into());
+        }
+        Ok(found)
     }
 
     /// Brings one more page of a directory into the ledger.
@@ -231,7 +255,8 @@ impl Bridge {
         let key = if dir.ino == Ino::ROOT { None } else { blocking(|| self.ledger.key_of(dir.ino))? };
         let routing = self.routing(key.as_ref());
         let prefix = key.as_ref().map_or_else(String::new, Key::as_prefix);
-        let scan = progress.scan.get_or_insert_with(|| self.ledger.begin_scan()).id();
+        // Names that are removed while this page is on its way must not come back with it.
+        let scan = self.ledger.begin_scan();
         let request = ListRequest {
             prefix: prefix.clone(),
             one_level: true,
@@ -248,11 +273,11 @@ impl Bridge {
         let next = page.next.clone();
         let found = self.found_on_page(side, &prefix, page).await?;
         let on = FoundOn { side, origin: Origin::Listed, now: self.clock.now() };
-        self.ledger.adopt(dir.ino, found, on, scan).await?;
+        self.ledger.adopt(dir.ino, found, on, scan.id()).await?;
         progress.pages += 1;
         progress.next = next;
         if progress.next.is_none() {
-            self.ledger.directory_complete(dir.ino, scan, self.clock.now()).await?;
+            self.ledger.directory_complete(dir.ino, scan.id(), self.clock.now()).await?;
             *progress = Progress::default();
             self.discovery.forget(dir.ino);
         }
@@ -267,8 +292,16 @@ impl Bridge {
         request: &ListRequest,
         first: bool,
     ) -> BridgeResult<(Side, ListPage)> {
-        match self.handle(routing.authority).store.list(request).await {
-            Ok(page) => Ok((routing.authority, page)),
+        let authority = routing.authority;
+        let patience = self.patience(authority, routing);
+        let answer = loop {
+            match self.handle(authority).store.list(request).await {
+                Err(e) if patience.asks_again(&e).await => {}
+                answer => break answer,
+            }
+        };
+        match answer {
+            Ok(page) => Ok((authority, page)),
             Err(e) if e.kind().is_unknown() && routing.history_on_both && first => {
                 let other = routing.authority.other();
                 let page = self.handle(other).store.list(request).await;
@@ -316,6 +349,14 @@ impl Bridge {
             NewFinding { kind: FindingKind::IllegalKey, side: Some(side), key: Key::new(key).ok(), detail };
         Ok(self.ledger.find(finding).await?)
     }
+}
+
+/// A file as its metadata describes it. A symlink is only known as one when its target is read.
+pub(crate) fn found_object(info: &ObjectInfo) -> FoundObject {
+    let default = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: info.modified };
+    let (attrs, _) = Attrs::from_metadata(&info.meta.user, default);
+    let digest = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
+    FoundObject { kind: Kind::File, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
 }
 
 fn is_name(name: &str) -> bool {

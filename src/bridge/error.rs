@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use crate::ledger::{LedgerError, LedgerErrorKind};
 use crate::object::{Key, Side};
@@ -78,11 +79,9 @@ impl BridgeError {
     }
 
     /// A failure of the local disk.
-    pub(crate) fn from_disk(what: &str, error: std::io::Error) -> BridgeError {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => BridgeErrorKind::NoSpace,
-            _ => BridgeErrorKind::Damaged,
-        };
+    pub(crate) fn from_disk(what: &str, error: io::Error) -> BridgeError {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let kind = if full { BridgeErrorKind::NoSpace } else { BridgeErrorKind::Damaged };
         let detail = format!("{what}: {error}");
         BridgeError { kind, side: None, key: None, detail, store_kind: None, source: Some(error.into()) }
     }

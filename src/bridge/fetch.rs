@@ -1,19 +1,15 @@
 //! One block, from whichever store has the version: the preferred one first, the other if that one is
 //! sick, does not have it or sends something else than was promised.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 
+use crate::bridge::patience::PAUSE;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, NewFinding, Node, Replica};
 use crate::object::{BLOCK_BYTES, Digest, Key, PerSide, Receipt, Side};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
-
-/// The pause between two rounds over the stores while none can be reached.
-const ROUND_PAUSE: Duration = Duration::from_millis(200);
 
 impl Bridge {
     /// Fetches block `index`, checked. Tries again until the deadline while a store that has it is
@@ -28,7 +24,7 @@ impl Bridge {
             if failure.kind() != BridgeErrorKind::Unavailable || Instant::now() >= deadline {
                 return Err(failure);
             }
-            sleep(ROUND_PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 

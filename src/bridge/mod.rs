@@ -31,6 +31,7 @@ mod discover;
 mod error;
 mod fetch;
 mod names;
+mod patience;
 mod recover;
 mod replicate;
 mod router;

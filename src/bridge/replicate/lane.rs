@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use super::{Outcome, Task};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::clock::{Instant, sleep};
+use crate::ledger::{FindingKind, LedgerError, NewFinding};
 use crate::object::{NanoTime, Side};
+use crate::store::ErrorKind;
 
 /// The pauses between tries of one task double from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -217,9 +219,23 @@ impl Bridge {
             Task::Sync(ino) => self.ledger.intent_failed(*ino, side, &text, due).await,
             Task::Remove(key) => self.ledger.tombstone_failed(side, key, &text, due).await,
         };
+        let denied = error.store_kind() == Some(ErrorKind::Denied);
+        let recorded = match recorded {
+            Ok(()) if denied => self.report_denied(side, &text).await,
+            other => other,
+        };
         if let Err(error) = recorded {
             tracing::warn!(%side, %error, "a failure could not be recorded");
         }
+    }
+
+    async fn report_denied(&self, side: Side, text: &str) -> Result<(), LedgerError> {
+        let detail = format!(
+            "the {side} store refuses us: {text}. What was written since is on the other store and in the local \
+             journal, and goes there when the credentials are right again: renew or correct them."
+        );
+        let finding = NewFinding { kind: FindingKind::Denied, side: Some(side), key: None, detail };
+        self.ledger.find(finding).await
     }
 }
 

@@ -28,6 +28,10 @@ impl Bridge {
         if let Some(why) = self.still_needed(side, key)? {
             return Ok(Outcome::Later(why));
         }
+        if self.is_live(side, key)? {
+            self.ledger.tombstone_done(side, key).await?;
+            return Ok(Outcome::Done);
+        }
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Locked => {
@@ -55,6 +59,15 @@ impl Bridge {
             let Some(node) = self.ledger.resolve(key)? else { return Ok(None) };
             let intent = self.ledger.intent(node.ino, side)?;
             Ok(intent.is_some_and(|i| i.blocked.is_none()).then_some("a new file will replace it"))
+        })
+    }
+
+    /// Whether a node has its replica under exactly this key: then the deletion was overtaken.
+    fn is_live(&self, side: Side, key: &Key) -> BridgeResult<bool> {
+        blocking(|| {
+            let Some(node) = self.ledger.resolve(key)? else { return Ok(false) };
+            let replicas = self.ledger.replicas(node.ino)?;
+            Ok(replicas[side].as_ref().is_some_and(|r| r.receipt.key == *key))
         })
     }
 

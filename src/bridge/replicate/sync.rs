@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
-use crate::ledger::{BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica};
+use crate::ledger::{BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica, TombstoneState};
 use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
 use crate::store::{ErrorKind, ObjectMeta};
 
@@ -159,7 +159,8 @@ impl Bridge {
             let digest = blocking(|| self.ledger.content(occupant))?.map(|(_, digest)| digest);
             self.staging.set(occupant, content.version(), lease.generation(), digest);
         }
-        self.ledger.drop_replica(occupant, side, false).await?;
+        // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
+        self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
         self.ledger.request(occupant, side, self.clock.now()).await?;
         self.replicator.wake_all();
         Ok(None)
@@ -259,7 +260,8 @@ impl Bridge {
         if !placed {
             return Ok(Outcome::Later("the other store does not have it yet"));
         }
-        self.ledger.drop_replica(situation.node.ino, side, true).await?;
+        // This side is not written: the old name is hidden there, and goes if the stage ever comes back.
+        self.ledger.drop_replica(situation.node.ino, side, Some(TombstoneState::Deferred)).await?;
         Ok(Outcome::Done)
     }
 
