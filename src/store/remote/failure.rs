@@ -77,7 +77,9 @@ fn by_code(code: &str, message: &str) -> Option<ErrorKind> {
         | "ConditionNotMet"
         | "TargetConditionNotMet"
         | "SourceConditionNotMet"
-        | "OperationAborted" => ErrorKind::PreconditionFailed,
+        | "OperationAborted"
+        // The blocks of an upload are gone: another one of the same blob was completed in between.
+        | "InvalidBlockList" => ErrorKind::PreconditionFailed,
         "InvalidObjectState"
         | "BlobArchived"
         | "BlobImmutableDueToPolicy"

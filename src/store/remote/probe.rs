@@ -42,7 +42,8 @@ pub(super) async fn probe(dialect: &Dialect) -> StoreResult<ProbeReport> {
     let start = Instant::now();
     let date = dialect.server_date().await?;
     let latency = start.elapsed();
-    let clock_skew = date.map(|date| date - Clock::System.now());
+    // The date is cut off to whole seconds: half a second is what it lacks on average.
+    let clock_skew = date.map(|date| date + 500_000_000 - Clock::System.now());
     let trial = Trial::new(store)?;
     let found = trial.run(dialect).await;
     trial.clean_up().await;
@@ -84,7 +85,7 @@ impl<'a> Trial<'a> {
         let conditional_complete = self.try_complete().await?;
         let checksums = self.refuses_spoilt_bytes(dialect).await?;
         if let Dialect::Bucket(bucket) = dialect {
-            self.learn_quirks(bucket, conditional_complete).await?;
+            self.learn_quirks(bucket).await?;
         }
         let etag = if conditional_complete { etag } else { self.store.head(&self.key).await?.etag };
         let conditional_delete = self.try_delete(wrong.as_ref(), &etag).await?;
@@ -117,11 +118,18 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Both conditions must be refused: there are servers that know only one.
     async fn try_complete(&self) -> StoreResult<bool> {
+        let absent = self.completion_refuses(&Condition::Absent).await?;
+        let matches = self.completion_refuses(&Condition::Matches(ETag::new(NO_ETAG))).await?;
+        Ok(absent && matches)
+    }
+
+    async fn completion_refuses(&self, condition: &Condition) -> StoreResult<bool> {
         let (store, key, meta) = (self.store, &self.key, ObjectMeta::default());
         let upload = store.start_upload(key, &meta).await?;
         let part = store.put_part(key, &upload, 1, bytes("3")).await?;
-        let completed = store.complete_upload(key, &upload, &[part], &meta, &Condition::Absent).await;
+        let completed = store.complete_upload(key, &upload, &[part], &meta, condition).await;
         let refused = refuses(completed.map(drop))?;
         if refused {
             store.abort_upload(key, &upload).await?;
@@ -152,14 +160,16 @@ impl<'a> Trial<'a> {
         }
     }
 
-    async fn learn_quirks(&self, bucket: &Bucket, conditional_complete: bool) -> StoreResult<()> {
+    async fn learn_quirks(&self, bucket: &Bucket) -> StoreResult<()> {
         let etag = self.store.head(&self.key).await?.etag;
-        self.store.copy(&self.key, &etag, &self.odd_key, &Condition::Always).await?;
-        let again = self.store.copy(&self.key, &etag, &self.odd_key, &Condition::Absent).await;
-        // Without conditional completion there is nothing better than to send the condition anyway.
-        let conditional_copy = refuses(again.map(drop))? || !conditional_complete;
+        let copy = async |etag: &ETag, condition: &Condition| {
+            self.store.copy(&self.key, etag, &self.odd_key, condition).await.map(drop)
+        };
+        copy(&etag, &Condition::Always).await?;
+        let pinned_copy = refuses(copy(&ETag::new(NO_ETAG), &Condition::Always).await)?;
+        let conditional_copy = refuses(copy(&etag, &Condition::Absent).await)?;
         let plus = self.meaning_of_plus().await?;
-        bucket.learn_quirks(Quirks { plus, conditional_copy });
+        bucket.learn_quirks(Quirks { plus, pinned_copy, conditional_copy });
         Ok(())
     }
 

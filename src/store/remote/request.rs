@@ -95,11 +95,6 @@ impl Request {
         self
     }
 
-    /// Its name in errors.
-    pub(super) fn operation(&self) -> &'static str {
-        self.operation
-    }
-
     fn deadline(&self, stall: Duration) -> Duration {
         let sending = Duration::from_secs((self.body.len() / UPLOAD_BYTES_PER_SECOND_MIN) as u64);
         let work = match self.patience {

@@ -12,7 +12,9 @@ use crate::store::remote::Checksums;
 use crate::store::remote::answer::Answer;
 use crate::store::remote::download::{self, Proof};
 use crate::store::remote::request::Request;
-use crate::store::{ByteRange, Condition, Download, ErrorKind, ObjectInfo, ObjectMeta, StoreResult};
+use crate::store::{
+    ByteRange, Condition, Download, ErrorKind, ObjectInfo, ObjectMeta, StoreError, StoreResult,
+};
 
 impl Container {
     pub(super) async fn head_blob(&self, key: &Key) -> StoreResult<ObjectInfo> {
@@ -29,7 +31,10 @@ impl Container {
         let mut request = self.on_blob("get", Method::GET, key, &[])?;
         request = request.headers(if_match.map(state_condition));
         request = request.headers(download::range_header(range).map(|value| ("range", value)));
-        let answer = self.wire.send(request).await?;
+        let answer = match self.wire.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.absent_or(key, error).await),
+        };
         let (size, body_bytes) = download::check_range(&answer, range)?;
         let info = info(&answer, Some(size))?;
         if if_match.is_some_and(|etag| *etag != info.etag) {
@@ -40,6 +45,17 @@ impl Container {
         // A blob's Content-MD5 is whatever its writer claimed: it proves nothing.
         let body = download::body(answer, key, body_bytes, Proof::LengthOnly, self.wire.stall);
         Ok(Download { info, body })
+    }
+
+    /// A pinned read of a blob that is gone is refused as if there were another state: a second look tells.
+    async fn absent_or(&self, key: &Key, error: StoreError) -> StoreError {
+        if error.kind() != ErrorKind::PreconditionFailed {
+            return error;
+        }
+        match self.head_blob(key).await {
+            Err(gone) if gone.kind() == ErrorKind::NotFound => gone,
+            Ok(_) | Err(_) => error,
+        }
     }
 
     pub(super) async fn put_blob(

@@ -7,7 +7,9 @@ use super::flavor::Header;
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
 use crate::store::remote::{encode, xml};
-use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, StoreError, StoreResult};
+use crate::store::{
+    Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store as _, StoreError, StoreResult, UploadId,
+};
 
 /// The largest object that S3 copies in one request.
 const COPY_BYTES_MAX: u64 = 5 << 30;
@@ -30,8 +32,15 @@ impl Bucket {
         to: &Key,
         condition: &Condition,
     ) -> StoreResult<ETag> {
-        let conditional = *condition != Condition::Always;
-        if conditional && !self.quirks().conditional_copy {
+        if !self.quirks().pinned_copy {
+            // Not safe against a write in between, but all that this server allows.
+            self.expect_state("copy", from, from_etag).await?;
+        }
+        if *condition != Condition::Always && !self.quirks().conditional_copy {
+            if !self.capabilities().conditional_complete {
+                let detail = "this server ignores conditions on the target of a copy";
+                return Err(StoreError::new(ErrorKind::Unsupported, "copy", detail).on(to));
+            }
             return self.copy_by_parts("copy", from, from_etag, to, condition).await;
         }
         let copied = self.copy_at_once("copy", from, from_etag, to, condition, CopiedMeta::Kept).await;
@@ -49,11 +58,7 @@ impl Bucket {
         if_match: &ETag,
         meta: &ObjectMeta,
     ) -> StoreResult<ETag> {
-        let info = self.head_object(key).await?;
-        if info.etag != *if_match {
-            let detail = "the object has another state";
-            return Err(StoreError::new(ErrorKind::PreconditionFailed, "set_meta", detail).on(key));
-        }
+        let info = self.expect_state("set_meta", key, if_match).await?;
         let content_type = meta.content_type.clone().or(info.meta.content_type.clone());
         let meta = ObjectMeta { content_type, user: meta.user.clone() };
         // Without a condition on the target a write that lands during the copy would be undone.
@@ -97,6 +102,16 @@ impl Bucket {
         }
     }
 
+    /// What is there, if it is the state `etag`.
+    async fn expect_state(&self, operation: &'static str, key: &Key, etag: &ETag) -> StoreResult<ObjectInfo> {
+        let info = self.head_object(key).await?;
+        if info.etag != *etag {
+            let detail = "the object has another state";
+            return Err(StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key));
+        }
+        Ok(info)
+    }
+
     fn copy_source(&self, from: &Key, etag: &ETag) -> [Header; 2] {
         let source = format!("/{}/{}", self.bucket, encode::path(&self.full_key(from)));
         self.flavor.copy_source(source, etag)
@@ -119,11 +134,7 @@ impl Bucket {
         to: &Key,
         condition: &Condition,
     ) -> StoreResult<ETag> {
-        let info = self.head_object(from).await?;
-        if info.etag != *from_etag {
-            let detail = "the source has another state";
-            return Err(StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(from));
-        }
+        let info = self.expect_state(operation, from, from_etag).await?;
         if info.size == 0 {
             return self.put_object(to, Bytes::new(), &info.meta, condition).await;
         }
@@ -153,7 +164,7 @@ impl Bucket {
             let copied = async { self.wire.send(request).await?.into_document::<xml::Tagged>().await };
             match copied.await {
                 Ok(copied) => {
-                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() })
+                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() });
                 }
                 Err(error) => return Err(self.give_up(to, &upload, error).await),
             }
@@ -167,7 +178,7 @@ impl Bucket {
 
     /// Parts of a copy that failed cost money until they are removed. The copy's own error is the one to
     /// report; a removal that fails too is left to the bucket's lifecycle rule.
-    async fn give_up(&self, to: &Key, upload: &crate::store::UploadId, error: StoreError) -> StoreError {
+    async fn give_up(&self, to: &Key, upload: &UploadId, error: StoreError) -> StoreError {
         if let Err(left) = self.abort(to, upload).await {
             tracing::warn!(error = %left, "the parts of a failed copy stay in the bucket");
         }

@@ -29,6 +29,8 @@ use crate::store::{
 pub(super) struct Quirks {
     /// How it encodes names in listings.
     pub(super) plus: PlusSign,
+    /// Whether a copy obeys a condition on its source.
+    pub(super) pinned_copy: bool,
     /// Whether a copy obeys a condition on its destination.
     pub(super) conditional_copy: bool,
 }
@@ -77,7 +79,7 @@ impl Bucket {
     }
 
     fn quirks(&self) -> Quirks {
-        let unknown = Quirks { plus: PlusSign::IsSpace, conditional_copy: true };
+        let unknown = Quirks { plus: PlusSign::IsSpace, pinned_copy: true, conditional_copy: true };
         self.quirks.get().copied().unwrap_or(unknown)
     }
 

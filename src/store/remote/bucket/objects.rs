@@ -79,7 +79,10 @@ impl Bucket {
         if self.vouches(range) {
             request = request.header("x-amz-checksum-mode", "ENABLED");
         }
-        let answer = self.wire.send(request).await?;
+        let answer = match self.wire.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.absent_or(key, error).await),
+        };
         self.bucket_was_seen();
         let (size, body_bytes) = download::check_range(&answer, range)?;
         let info = self.info(&answer, Some(size))?;
@@ -90,6 +93,18 @@ impl Bucket {
         }
         let proof = if self.vouches(range) { full_checksum(&answer) } else { Proof::LengthOnly };
         Ok(Download { info, body: download::body(answer, key, body_bytes, proof, self.wire.stall) })
+    }
+
+    /// Google may refuse a pinned read of an object that is gone as if there were another state: a second
+    /// look tells.
+    async fn absent_or(&self, key: &Key, error: StoreError) -> StoreError {
+        if self.flavor != Flavor::Google || error.kind() != ErrorKind::PreconditionFailed {
+            return error;
+        }
+        match self.head_object(key).await {
+            Err(gone) if gone.kind() == ErrorKind::NotFound => gone,
+            Ok(_) | Err(_) => error,
+        }
     }
 
     /// Whether the store may know a checksum of exactly these bytes.
@@ -110,7 +125,11 @@ impl Bucket {
         for (name, value) in self.meta_headers(meta) {
             request = request.header(&name, &value);
         }
-        let answer = self.wire.send(self.with_checksum(request, body)).await?;
+        let sent = self.wire.send(self.with_checksum(request, body)).await;
+        let answer = sent.map_err(|error| match condition {
+            Condition::Matches(_) => missing_is_no_match("put", key, error),
+            Condition::Always | Condition::Absent => error,
+        })?;
         self.bucket_was_seen();
         self.flavor.etag(&answer)
     }
@@ -141,6 +160,16 @@ impl Bucket {
         let condition = if_match.map(|etag| self.flavor.state_condition(etag));
         self.wire.send(request.headers(condition)).await.map(drop)
     }
+}
+
+/// A write on condition of a state that is gone is answered with "not found" by S3; to whoever writes it is
+/// a condition that does not hold.
+pub(super) fn missing_is_no_match(operation: &'static str, key: &Key, error: StoreError) -> StoreError {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let detail = "what it was to replace, or the upload, is not there";
+    StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key).caused_by(error)
 }
 
 /// Adds a `Content-MD5`, which every store checks without being asked.

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use bytes::Bytes;
 use http::Method;
 
-use super::objects::with_md5;
+use super::objects::{missing_is_no_match, with_md5};
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
 use crate::store::remote::Checksums;
 use crate::store::remote::xml;
-use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, StoreError, StoreResult, UploadId};
+use crate::store::{Condition, ObjectMeta, PartReceipt, StoreResult, UploadId};
 
 impl Bucket {
     pub(super) async fn initiate(
@@ -59,8 +59,10 @@ impl Bucket {
             .header("content-type", "application/xml")
             .body(completion(parts).into())
             .patient();
+        // An upload that is not there may have been completed before, and the answer lost: "not found"
+        // would be taken for the object.
         let sent = self.wire.send(request).await;
-        let answer = sent.map_err(|error| upload_is_gone(error, operation, key))?;
+        let answer = sent.map_err(|error| missing_is_no_match(operation, key, error))?;
         let generation = self.flavor.generation(&answer);
         let completed: xml::Tagged = answer.into_document().await?;
         match self.flavor {
@@ -77,16 +79,6 @@ impl Bucket {
         let request = self.on_object("abort_upload", Method::DELETE, key, &[("uploadId", &upload.0)])?;
         self.wire.send(request).await.map(drop)
     }
-}
-
-/// A completion whose upload does not exist may be one that was completed before and whose answer was
-/// lost: that is "unknown", and "not found" would be taken for the object.
-fn upload_is_gone(error: StoreError, operation: &'static str, key: &Key) -> StoreError {
-    if error.kind() != ErrorKind::NotFound {
-        return error;
-    }
-    let detail = "the store does not know this upload: it was given up, or completed before";
-    StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key).caused_by(error)
 }
 
 /// The list of parts, in the order of their numbers.
