@@ -100,9 +100,8 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
     nodes::place(tx.conn, plan.source.ino, plan.to.parent, &plan.to.name)?;
     let left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     if let Some(taken) = taken.as_ref().filter(|taken| taken.removed.node.kind != Kind::Directory) {
-        // A file that was never committed has nothing to overwrite with yet: the old object must be buried.
-        let overwritten = (plan.source.version > Version::UNCOMMITTED).then_some(plan.targets);
-        bury_taken(tx, taken, &plan.new_key, plan.targets, plan.now, overwritten)?;
+        // Its tombstone also tells the write that replaces it which state of the object it replaces.
+        bury_taken(tx, taken, &plan.new_key, plan.targets, plan.now)?;
     }
     bury_left(tx, &left, plan)?;
     leave_directory(tx, &plan.source, &plan.old_key, &plan.new_key, plan.now)?;

@@ -24,14 +24,19 @@ impl Ledger {
         self.read(|conn| occupant(conn, side, key.as_str()))
     }
 
-    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, has the object there deleted.
-    pub async fn drop_replica(&self, ino: Ino, side: Side, tombstone: bool) -> LedgerResult<()> {
+    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, notes the deletion of the object there.
+    pub async fn drop_replica(
+        &self,
+        ino: Ino,
+        side: Side,
+        tombstone: Option<TombstoneState>,
+    ) -> LedgerResult<()> {
         self.lazy(move |tx| {
             let Some(row) = find(tx.conn, ino, side)? else { return Ok(()) };
             delete(tx.conn, ino, side)?;
             let key = row.key_or_path(tx.conn)?;
-            if tombstone {
-                bury(tx, side, key.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
+            if let Some(state) = tombstone {
+                bury(tx, side, key.as_str(), Some(&row.etag), state, tx.now)?;
             }
             uncover(tx, side, key.as_str())
         })

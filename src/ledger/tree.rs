@@ -61,7 +61,7 @@ impl Ledger {
             require_leaf(&node)?;
             let key = paths::key_in_tree(tx.conn, node.ino)?;
             let taken = take_out(tx, &node, &key)?;
-            bury_taken(tx, &taken, &key, targets, now, None)?;
+            bury_taken(tx, &taken, &key, targets, now)?;
             nodes::touch(tx.conn, parent, now)?;
             Ok(taken.removed)
         })
@@ -195,15 +195,13 @@ pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<
 }
 
 /// Notes the deletion of a node that was taken out, wherever a store may hold it: also where no receipt
-/// says so, because an upload may be on its way. Where `overwritten` writes, the node that has the key
-/// now will overwrite the object, and needs no deletion before.
+/// says so, because an upload may be on its way. A node that has the key now voids it by its receipt.
 pub(super) fn bury_taken(
     tx: &mut Tx<'_>,
     taken: &TakenOut,
     key: &Key,
     targets: Targets,
     now: NanoTime,
-    overwritten: Option<Targets>,
 ) -> LedgerResult<()> {
     let node = &taken.removed.node;
     if node.origin == Origin::Mount && node.version == Version::UNCOMMITTED {
@@ -211,11 +209,9 @@ pub(super) fn bury_taken(
     }
     for side in Side::BOTH {
         let state = state_on(targets, side);
-        if !overwritten.is_some_and(|targets| targets.contains(side)) {
-            let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
-            let etag = row.and_then(|row| trusted_etag(node, row));
-            bury(tx, side, key.as_str(), etag, state, now)?;
-        }
+        let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
+        let etag = row.and_then(|row| trusted_etag(node, row));
+        bury(tx, side, key.as_str(), etag, state, now)?;
         for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
             if let Some(old) = &row.key {
                 bury(tx, side, old.as_str(), trusted_etag(node, row), state, now)?;
