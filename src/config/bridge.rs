@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::document::{Entry, Section};
 use super::error::ConfigError;
-use super::policy::{AckPolicy, Coherence, UnprovenReads};
 use super::values::{self, DiskAmount};
+use crate::bridge::{AckPolicy, Coherence, UnprovenReads};
 use crate::object::Key;
 use crate::stage::Stage;
 

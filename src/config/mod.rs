@@ -6,7 +6,6 @@ mod document;
 mod error;
 mod options;
 mod overlap;
-mod policy;
 mod store;
 mod values;
 
@@ -18,7 +17,6 @@ use document::{Section, Source};
 pub use bridge::{BridgeConfig, CacheConfig, MountConfig, SliceConfig, slice_prefix};
 pub use error::{ConfigError, Place};
 pub use options::{Provider, StoreOptions};
-pub use policy::{AckPolicy, Coherence, UnprovenReads};
 pub use store::{Location, StoreConfig, StoreTuning};
 pub use values::DiskAmount;
 
