@@ -107,6 +107,17 @@ pub enum BlockReason {
     SourceLost,
 }
 
+impl BlockReason {
+    /// The word of the reason, in `status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BlockReason::Unsupported => "unsupported",
+            BlockReason::Locked => "locked",
+            BlockReason::SourceLost => "source-lost",
+        }
+    }
+}
+
 /// A deletion that one store has not confirmed, or that a scan in flight could still contradict. A key
 /// with a trailing slash hides a whole prefix (a removed or renamed directory).
 #[derive(Debug, Clone, PartialEq, Eq)]

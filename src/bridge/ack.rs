@@ -1,0 +1,211 @@
+//! What `close` and `fsync` wait for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::bridge::{
+    AckPolicy, Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, blocking,
+};
+use crate::clock::{Instant, timeout_at};
+use crate::object::{Ino, PerSide, Side, Version};
+
+/// After so long without a receipt the store that is waited for is asked whether it is alive, so that a
+/// dead one costs one bounded delay and not the whole deadline.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who waits for which inode.
+#[derive(Debug, Default)]
+pub(crate) struct AckBoard {
+    waiting: Mutex<HashMap<Ino, Arc<Notify>>>,
+}
+
+impl AckBoard {
+    fn join(&self, ino: Ino) -> Arc<Notify> {
+        Arc::clone(self.waiting.lock().entry(ino).or_default())
+    }
+
+    fn leave(&self, ino: Ino, notify: Arc<Notify>) {
+        let mut waiting = self.waiting.lock();
+        drop(notify);
+        if waiting.get(&ino).is_some_and(|n| Arc::strong_count(n) == 1) {
+            waiting.remove(&ino);
+        }
+    }
+
+    /// Something happened to this inode: those who wait for it look again.
+    pub(crate) fn wake(&self, ino: Ino) {
+        if let Some(notify) = self.waiting.lock().get(&ino) {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Something happened that may concern everybody.
+    pub(crate) fn wake_all(&self) {
+        self.waiting.lock().values().for_each(|notify| notify.notify_waiters());
+    }
+}
+
+/// What is known of one side of a version that is waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Progress {
+    /// It has that version or a newer one.
+    has_it: bool,
+    /// It is sick: its breaker is open, or it will never take the object.
+    out: bool,
+}
+
+/// What a waiter is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Done,
+    /// Fewer stores than the policy asks have it, because the others are sick.
+    Degraded,
+    /// This side is waited for.
+    WaitFor(Side),
+}
+
+/// The rule of each policy. A sick secondary never delays anything; a sick primary is replaced by the
+/// secondary's receipt; with both sick there is only waiting.
+fn judge(policy: AckPolicy, routing: &Routing, sides: PerSide<Progress>) -> Verdict {
+    let primary = routing.route.primary;
+    let secondary = primary.other();
+    let (first, second) = (sides[primary], sides[secondary]);
+    match policy {
+        AckPolicy::Journal => Verdict::Done,
+        AckPolicy::Primary if first.has_it => Verdict::Done,
+        AckPolicy::Both if first.has_it && (second.has_it || !routing.route.both) => Verdict::Done,
+        AckPolicy::Both if first.has_it && second.out => Verdict::Degraded,
+        AckPolicy::Both if first.has_it => Verdict::WaitFor(secondary),
+        AckPolicy::Primary | AckPolicy::Both if routing.route.both && first.out && second.has_it => {
+            Verdict::Degraded
+        }
+        AckPolicy::Primary | AckPolicy::Both => Verdict::WaitFor(primary),
+    }
+}
+
+impl Bridge {
+    /// Waits until the slice's ack policy is met for `version` of a file. An error means that the
+    /// content is only in the local journal so far; it goes on being tried.
+    pub async fn acknowledged(&self, ino: Ino, version: Version) -> BridgeResult<()> {
+        let notify = self.acks.join(ino);
+        let waited = self.wait_for_ack(ino, version, &notify).await;
+        self.acks.leave(ino, notify);
+        waited
+    }
+
+    async fn wait_for_ack(&self, ino: Ino, version: Version, notify: &Notify) -> BridgeResult<()> {
+        let start = Instant::now();
+        let deadline = start + self.settings.ack_deadline;
+        let mut patience = start + PATIENCE;
+        let mut breakers = PerSide::from_fn(|side| self.handle(side).breaker.watch());
+        loop {
+            // Registered before the ledger is read: a receipt in between is not missed.
+            let woken = notify.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            let side = match self.ack_verdict(ino, version)? {
+                Verdict::Done => return Ok(()),
+                Verdict::Degraded => {
+                    Counts::bump(&self.counts.degraded_acks);
+                    return Ok(());
+                }
+                Verdict::WaitFor(side) => side,
+            };
+            let event = async {
+                tokio::select! {
+                    () = woken => {}
+                    _ = breakers.old.changed() => {}
+                    _ = breakers.new.changed() => {}
+                }
+            };
+            if timeout_at(patience.min(deadline), event).await.is_err() {
+                if Instant::now() >= deadline {
+                    return Err(self.not_acknowledged(side));
+                }
+                self.handle(side).breaker.suspect();
+                patience = Instant::now() + PATIENCE;
+            }
+        }
+    }
+
+    fn ack_verdict(&self, ino: Ino, version: Version) -> BridgeResult<Verdict> {
+        blocking(|| {
+            let key = self.ledger.key_of(ino)?;
+            let routing = self.routing(key.as_ref());
+            let policy = self.settings.slice_acks.get(&routing.prefix).copied().unwrap_or(self.settings.ack);
+            // A file that was removed after its commit has nobody left to tell.
+            if policy == AckPolicy::Journal || key.is_none() {
+                return Ok(Verdict::Done);
+            }
+            let replicas = self.ledger.replicas(ino)?;
+            let mut sides = PerSide::<Progress>::default();
+            for side in Side::BOTH {
+                let has_it = replicas[side].as_ref().is_some_and(|r| r.receipt.version >= version);
+                let blocked =
+                    || self.ledger.intent(ino, side).map(|i| i.is_some_and(|i| i.blocked.is_some()));
+                let out = !has_it && (self.handle(side).breaker.is_open() || blocked()?);
+                sides[side] = Progress { has_it, out };
+            }
+            Ok(judge(policy, &routing, sides))
+        })
+    }
+
+    fn not_acknowledged(&self, side: Side) -> BridgeError {
+        let detail = format!(
+            "the content is in the local journal, but the {side} store `{}` did not confirm it within {:?}. It is \
+             tried again until it is there; `bridgefs status` shows it",
+            self.handle(side).name,
+            self.settings.ack_deadline
+        );
+        BridgeError::new(BridgeErrorKind::Unavailable, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Progress, Verdict, judge};
+    use crate::bridge::AckPolicy;
+    use crate::bridge::router::Router;
+    use crate::ledger::Slice;
+    use crate::object::{PerSide, Side};
+    use crate::stage::Stage;
+
+    const HAS: Progress = Progress { has_it: true, out: false };
+    const OUT: Progress = Progress { has_it: false, out: true };
+    const YET: Progress = Progress { has_it: false, out: false };
+
+    #[test]
+    fn who_is_waited_for() {
+        use AckPolicy::{Both, Journal, Primary};
+        use Verdict::{Degraded, Done, WaitFor};
+        let table = [
+            (Journal, Stage::DualWrite, YET, YET, Done),
+            (Primary, Stage::DualWrite, HAS, YET, Done),
+            (Primary, Stage::DualWrite, YET, HAS, WaitFor(Side::Old)),
+            (Primary, Stage::DualWrite, OUT, HAS, Degraded),
+            (Primary, Stage::DualWrite, OUT, OUT, WaitFor(Side::Old)),
+            (Primary, Stage::Live, YET, HAS, Done),
+            (Primary, Stage::Off, OUT, HAS, WaitFor(Side::Old)),
+            (Both, Stage::DualWrite, HAS, HAS, Done),
+            (Both, Stage::DualWrite, HAS, YET, WaitFor(Side::New)),
+            (Both, Stage::DualWrite, HAS, OUT, Degraded),
+            (Both, Stage::DualWrite, OUT, HAS, Degraded),
+            (Both, Stage::DualWrite, YET, HAS, WaitFor(Side::Old)),
+            (Both, Stage::Complete, YET, HAS, Done),
+        ];
+        for (policy, stage, old, new, verdict) in table {
+            let slice =
+                Slice { prefix: String::new(), stage, read_percent: 100, since: 0, backfill_complete: false };
+            let routing = Router::new(vec![slice]).routing(None);
+            assert_eq!(
+                judge(policy, &routing, PerSide { old, new }),
+                verdict,
+                "{policy:?} {stage} {old:?} {new:?}"
+            );
+        }
+    }
+}

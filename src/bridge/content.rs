@@ -1,0 +1,203 @@
+//! Reading: a file is pinned to one version when it is opened, and read block by block through the cache.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::bridge::discover::found_object;
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::cache::CachedVersion;
+use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, Kind, PerSide, Side, Version};
+use crate::store::ErrorKind;
+
+/// Blocks fetched at once for one read.
+const FETCHES_MAX: usize = 4;
+
+/// One version of a file's content: what an open file reads, whatever happens to the name meanwhile.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub(crate) node: Arc<Node>,
+    /// The replicas when it was opened: used once the node has left the tree.
+    pub(crate) replicas: Arc<PerSide<Option<Replica>>>,
+    /// Digest and block checksums of this version, if its bytes were ever seen here.
+    pub(crate) digest: Option<Arc<ContentDigest>>,
+    cached: CachedVersion,
+}
+
+impl Content {
+    /// Whose content it is.
+    pub fn ino(&self) -> Ino {
+        self.node.ino
+    }
+
+    /// Which version.
+    pub fn version(&self) -> Version {
+        self.node.version
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.node.size
+    }
+
+    /// The checksum that block `index` must have, if known.
+    pub(crate) fn block_sum(&self, index: u64) -> Option<u32> {
+        let sums = &self.digest.as_ref()?.block_sums;
+        sums.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// Where block `index` lies: first byte and length.
+    pub(crate) fn block_span(&self, index: u64) -> (u64, u64) {
+        let start = index * BLOCK_BYTES;
+        (start, BLOCK_BYTES.min(self.size().saturating_sub(start)))
+    }
+}
+
+impl Bridge {
+    /// Opens the current version of a file.
+    pub async fn open(&self, ino: Ino) -> BridgeResult<Content> {
+        let node = self.file(ino)?;
+        let node = if self.needs_look(&node) { self.look_again(node).await? } else { node };
+        blocking(|| {
+            let replicas = self.ledger.replicas(ino)?;
+            let known = self.ledger.content(ino)?.filter(|(version, _)| *version == node.version);
+            let cached = self
+                .cache
+                .version(ino, node.version, node.size)
+                .map_err(|e| BridgeError::from_disk("open the block cache", e))?;
+            Ok(Content {
+                digest: known.map(|(_, digest)| Arc::new(digest)),
+                node: Arc::new(node),
+                replicas: Arc::new(replicas),
+                cached,
+            })
+        })
+    }
+
+    /// Up to `len` bytes from `offset`; fewer only at the end of the content.
+    pub async fn read(&self, content: &Content, offset: u64, len: usize) -> BridgeResult<Bytes> {
+        let end = content.size().min(offset.saturating_add(len as u64));
+        if offset >= end {
+            return Ok(Bytes::new());
+        }
+        let len = usize::try_from(end - offset).expect("no longer than the buffer that was asked for");
+        let hit = blocking(|| content.cached.read(offset, len));
+        // A cache that cannot be read is a cache that has nothing: the stores have the bytes.
+        if let Ok(Some(bytes)) = hit {
+            return Ok(bytes);
+        }
+        let (first, last) = (offset / BLOCK_BYTES, (end - 1) / BLOCK_BYTES);
+        let blocks: Vec<Bytes> = stream::iter(first..=last)
+            .map(|index| self.block(content, index))
+            .buffered(FETCHES_MAX)
+            .try_collect()
+            .await?;
+        Ok(cut(&blocks, offset - first * BLOCK_BYTES, len))
+    }
+
+    /// One whole block: from the cache, or fetched once for all who wait for it.
+    pub(crate) async fn block(&self, content: &Content, index: u64) -> BridgeResult<Bytes> {
+        let (start, len) = content.block_span(index);
+        let len = usize::try_from(len).expect("a block fits in memory");
+        if let Ok(Some(bytes)) = blocking(|| content.cached.read(start, len)) {
+            return Ok(bytes);
+        }
+        let fetch = async || {
+            let bytes = self.fetch_block(content, index).await?;
+            let kept = blocking(|| content.cached.insert(index, bytes.clone(), content.block_sum(index)));
+            if let Err(error) = kept {
+                tracing::warn!(ino = %content.ino(), index, %error, "a block could not be cached");
+            }
+            Ok(bytes)
+        };
+        content.cached.fetch(index, fetch).await
+    }
+
+    pub(crate) fn file(&self, ino: Ino) -> BridgeResult<Node> {
+        match blocking(|| self.ledger.node(ino))? {
+            None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the file is gone")),
+            Some(node) if node.kind == Kind::Directory => {
+                Err(BridgeError::new(BridgeErrorKind::IsADirectory, "it is a directory"))
+            }
+            Some(node) => Ok(node),
+        }
+    }
+
+    /// Objects that were only listed or are unproven have attributes that were never read; under a TTL
+    /// everything is asked again after it.
+    fn needs_look(&self, node: &Node) -> bool {
+        match node.origin {
+            Origin::Listed | Origin::Unproven => true,
+            Origin::Read | Origin::Mount => self.is_stale(node.checked_at),
+        }
+    }
+
+    /// Asks the preferred store that has the version what it has now. What cannot be asked is left as it
+    /// is known: a read is still checked against the receipt.
+    async fn look_again(&self, node: Node) -> BridgeResult<Node> {
+        let Some(key) = blocking(|| self.ledger.key_of(node.ino))? else { return Ok(node) };
+        let replicas = blocking(|| self.ledger.replicas(node.ino))?;
+        let routing = self.routing(Some(&key));
+        let Some(side) = routing.read_order(&node, &replicas).first().copied() else { return Ok(node) };
+        let Some(replica) = &replicas[side] else { return Ok(node) };
+        let scan = self.ledger.begin_scan();
+        let info = match self.handle(side).store.head(&replica.receipt.key).await {
+            Ok(info) => info,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.report_missing(&node, side, &replica.receipt).await?;
+                return Ok(node);
+            }
+            Err(_) => return Ok(node),
+        };
+        if info.etag != replica.receipt.etag && !replica.receipt.etag.as_str().is_empty() {
+            return self.changed_outside(node, side, &key, &info).await;
+        }
+        let origin = if side == routing.authority { Origin::Read } else { node.origin };
+        let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&info)) };
+        let on = FoundOn { side, origin, now: self.clock.now() };
+        let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
+        Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
+    }
+
+    /// Somebody replaced the object behind the mount. Unless content of ours is still on its way there,
+    /// what stands there now is the next version, and the other store follows.
+    async fn changed_outside(
+        &self,
+        node: Node,
+        side: Side,
+        key: &crate::object::Key,
+        info: &crate::store::ObjectInfo,
+    ) -> BridgeResult<Node> {
+        let ours = self.is_ours(info) || blocking(|| self.ledger.intent(node.ino, side))?.is_some();
+        if ours || self.staged(node.ino)?.is_some() {
+            return Ok(node);
+        }
+        self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
+        let _route = self.flips.read().await;
+        let found = found_object(info);
+        let taken =
+            self.ledger.replaced_outside(node.ino, side, found, self.targets(key), self.clock.now()).await?;
+        self.replicator.wake_all();
+        Ok(taken)
+    }
+}
+
+/// `len` bytes from `skip` on, out of adjacent blocks.
+fn cut(blocks: &[Bytes], skip: u64, len: usize) -> Bytes {
+    let skip = usize::try_from(skip).expect("less than a block");
+    match blocks {
+        [only] => only.slice(skip..skip + len),
+        many => {
+            let mut all = BytesMut::with_capacity(len);
+            let mut skip = skip;
+            for block in many {
+                let take = (block.len() - skip).min(len - all.len());
+                all.extend_from_slice(&block[skip..skip + take]);
+                skip = 0;
+            }
+            all.freeze()
+        }
+    }
+}

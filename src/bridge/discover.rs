@@ -1,0 +1,370 @@
+//! Names that the ledger does not know yet: looked up and listed on the store that is the authority for
+//! the slice. The answer has three values: present, absent (a positive answer), unknown (an error).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+
+use crate::bridge::{
+    Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
+};
+use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
+use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
+use crate::store::{ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError};
+
+/// Names on one page of a listing.
+const PAGE_ENTRIES: u32 = 1000;
+
+/// The longest target of a symlink, in bytes (`PATH_MAX`).
+const TARGET_BYTES_MAX: u64 = 4096;
+
+/// Attributes of an object that says nothing of them.
+pub(crate) const DEFAULT_FILE_MODE: u32 = 0o644;
+
+/// How far the listings of incomplete directories are.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    directories: Mutex<HashMap<Ino, Arc<tokio::sync::Mutex<Progress>>>>,
+}
+
+/// A listing under way.
+#[derive(Debug, Default)]
+struct Progress {
+    next: Option<ListToken>,
+    pages: u64,
+}
+
+impl Discovery {
+    fn progress(&self, dir: Ino) -> Arc<tokio::sync::Mutex<Progress>> {
+        Arc::clone(self.directories.lock().entry(dir).or_default())
+    }
+
+    /// Drops what is remembered of a directory.
+    pub(crate) fn forget(&self, dir: Ino) {
+        self.directories.lock().remove(&dir);
+    }
+}
+
+/// What one store says of one name.
+enum Sight {
+    Absent,
+    Present(Found),
+}
+
+impl Bridge {
+    /// The node under a name. `Ok(None)` is a positive absence; what cannot be known is an error.
+    pub async fn lookup(&self, parent: Ino, name: &str) -> BridgeResult<Option<Node>> {
+        if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
+            return Ok(Some(node));
+        }
+        let dir = self.directory(parent)?;
+        if self.knows_all(&dir) {
+            return Ok(None);
+        }
+        let key = self.child_key(parent, name)?;
+        // Most directories fit on one page: one request then answers for every name in it.
+        if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
+            if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
+                return Ok(Some(node));
+            }
+            if self.knows_all(&self.directory(parent)?) {
+                return Ok(None);
+            }
+        }
+        self.discover(&dir, name, &key).await
+    }
+
+    /// Up to `limit` entries of a directory whose inode number is above `after`, in that order. Empty is
+    /// the end. Entries that a store shows for the first time get higher numbers than all before, so a
+    /// huge directory streams page by page.
+    pub async fn list(&self, dir: Ino, after: Ino, limit: usize) -> BridgeResult<Vec<Node>> {
+        loop {
+            let directory = self.directory(dir)?;
+            let nodes = blocking(|| self.ledger.children(dir, after, limit))?;
+            if !nodes.is_empty() || self.knows_all(&directory) {
+                return Ok(nodes);
+            }
+            self.load_page(&directory).await?;
+        }
+    }
+
+    /// Makes the ledger know everything below a directory.
+    pub(crate) async fn load_tree(&self, root: Ino) -> BridgeResult<()> {
+        let mut todo = vec![root];
+        while let Some(dir) = todo.pop() {
+            while !self.knows_all(&self.directory(dir)?) {
+                self.load_page(&self.directory(dir)?).await?;
+            }
+            let mut after = Ino(0);
+            loop {
+                let children = blocking(|| self.ledger.children(dir, after, 1000))?;
+                let Some(last) = children.last() else { break };
+                after = last.ino;
+                todo.extend(children.iter().filter(|c| c.kind == Kind::Directory).map(|c| c.ino));
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&self, ino: Ino) -> BridgeResult<Node> {
+        match blocking(|| self.ledger.node(ino))? {
+            Some(node) if node.kind == Kind::Directory => Ok(node),
+            Some(_) => Err(BridgeError::new(BridgeErrorKind::NotADirectory, "not a directory")),
+            None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the directory is gone")),
+        }
+    }
+
+    fn knows_all(&self, dir: &Node) -> bool {
+        dir.complete && !self.is_stale(dir.checked_at)
+    }
+
+    /// Whether what a store said at `checked_at` must be asked again.
+    pub(crate) fn is_stale(&self, checked_at: NanoTime) -> bool {
+        match self.settings.coherence {
+            Coherence::Exclusive => false,
+            Coherence::Ttl(ttl) => {
+                let age = self.clock.now().abs_diff(checked_at);
+                u128::from(age) > ttl.as_nanos()
+            }
+        }
+    }
+
+    /// Asks for one name of a directory that is not known completely.
+    async fn discover(&self, dir: &Node, name: &str, key: &Key) -> BridgeResult<Option<Node>> {
+        let routing = self.routing(Some(key));
+        let scan = self.ledger.begin_scan();
+        let patience = self.patience(routing.authority, &routing);
+        let answer = loop {
+            match self.sight(routing.authority, name, key).await {
+                Err(e) if patience.asks_again(&e).await => {}
+                answer => break answer,
+            }
+        };
+        let (side, origin, sight) = match answer {
+            Ok(sight) => (routing.authority, Origin::Read, sight),
+            Err(e) if e.kind().is_unknown() => self.sight_elsewhere(&routing, name, key, e).await?,
+            Err(e) => return Err(BridgeError::from_store(routing.authority, e).on(key)),
+        };
+        let Sight::Present(found) = sight else { return Ok(None) };
+        let on = FoundOn { side, origin, now: self.clock.now() };
+        let nodes = self.ledger.adopt(dir.ino, vec![found], on, scan.id()).await?;
+        Ok(nodes.into_iter().next())
+    }
+
+    /// The authority cannot be asked. If history is proven to be on both, the other store is as good; if
+    /// not, it may show an object (unproven, if allowed), but its "absent" means nothing.
+    async fn sight_elsewhere(
+        &self,
+        routing: &Routing,
+        name: &str,
+        key: &Key,
+        error: StoreError,
+    ) -> BridgeResult<(Side, Origin, Sight)> {
+        let other = routing.authority.other();
+        let unknown = BridgeError::from_store(routing.authority, error).on(key);
+        let allowed = self.settings.unproven_reads == UnprovenReads::Allow;
+        if !routing.history_on_both && !allowed {
+            return Err(unknown);
+        }
+        match self.sight(other, name, key).await {
+            Ok(sight) if routing.history_on_both => Ok((other, Origin::Read, sight)),
+            Ok(Sight::Present(found)) => {
+                Counts::bump(&self.counts.unproven_reads);
+                Ok((other, Origin::Unproven, Sight::Present(found)))
+            }
+            Ok(Sight::Absent) | Err(_) => Err(unknown),
+        }
+    }
+
+    /// What one store has under a name: an object, or keys below it, in which case it is a directory.
+    async fn sight(&self, side: Side, name: &str, key: &Key) -> Result<Sight, StoreError> {
+        let (object, below) = tokio::join!(self.head_visible(side, key), self.any_below(side, key));
+        let what = if below? {
+            FoundKind::Directory
+        } else {
+            match object? {
+                Some(info) => FoundKind::Object(self.found_with_target(side, key, &info).await?),
+                None => return Ok(Sight::Absent),
+            }
+        };
+        Ok(Sight::Present(Found { name: name.into(), what }))
+    }
+
+    async fn head_visible(&self, side: Side, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        match self.handle(side).store.head(key).await {
+            Ok(info) => Ok(Some(info)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            // A name that the store cannot hold is not there.
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the store shows a key below `key/` that was not removed through the mount.
+    async fn any_below(&self, side: Side, key: &Key) -> Result<bool, StoreError> {
+        let mut request =
+            ListRequest { prefix: key.as_prefix(), one_level: false, max_entries: 100, token: None };
+        loop {
+            let page = match self.handle(side).store.list(&request).await {
+                Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(false),
+                other => other?,
+            };
+            let hidden = |o: &ListedObject| blocking(|| self.ledger.is_hidden(side, &o.key)).unwrap_or(true);
+            if page.objects.iter().any(|o| !hidden(o)) {
+                return Ok(true);
+            }
+            request.token = page.next;
+            if request.token.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// An object whose metadata says that it is a symlink has its target read.
+    async fn found_with_target(
+        &self,
+        side: Side,
+        key: &Key,
+        info: &ObjectInfo,
+    ) -> Result<FoundObject, StoreError> {
+        let mut found = found_object(info);
+        let kind = Attrs::from_metadata(&info.meta.user, found.attrs).1;
+        if kind == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
+            let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
+            let target: Vec<u8> =
+                download.body.try_fold(Vec::new(), async |mut all, piece| {
+                    all.extend_from_slice(&piece);
+                    Ok(all)
+                })
+                .await?;
+            found.kind = Kind::Symlink;
+            found.target = Some(target.into());
+        }
+        Ok(found)
+    }
+
+    /// Brings one more page of a directory into the ledger.
+    async fn load_page(&self, dir: &Node) -> BridgeResult<()> {
+        let progress = self.discovery.progress(dir.ino);
+        let mut progress = progress.lock().await;
+        if self.knows_all(&self.directory(dir.ino)?) {
+            return Ok(());
+        }
+        let key = if dir.ino == Ino::ROOT { None } else { blocking(|| self.ledger.key_of(dir.ino))? };
+        let routing = self.routing(key.as_ref());
+        let prefix = key.as_ref().map_or_else(String::new, Key::as_prefix);
+        // Names that are removed while this page is on its way must not come back with it.
+        let scan = self.ledger.begin_scan();
+        let request = ListRequest {
+            prefix: prefix.clone(),
+            one_level: true,
+            max_entries: PAGE_ENTRIES,
+            token: progress.next.clone(),
+        };
+        let (side, page) = match self.list_page(&routing, &request, progress.pages == 0).await {
+            Ok(page) => page,
+            Err(e) => {
+                *progress = Progress::default();
+                return Err(e);
+            }
+        };
+        let next = page.next.clone();
+        let found = self.found_on_page(side, &prefix, page).await?;
+        let on = FoundOn { side, origin: Origin::Listed, now: self.clock.now() };
+        self.ledger.adopt(dir.ino, found, on, scan.id()).await?;
+        progress.pages += 1;
+        progress.next = next;
+        if progress.next.is_none() {
+            self.ledger.directory_complete(dir.ino, scan.id(), self.clock.now()).await?;
+            *progress = Progress::default();
+            self.discovery.forget(dir.ino);
+        }
+        Ok(())
+    }
+
+    /// One page from the authority; from the other store only where history is proven to be on both and
+    /// the listing has not begun on the first (tokens and order are each store's own).
+    async fn list_page(
+        &self,
+        routing: &Routing,
+        request: &ListRequest,
+        first: bool,
+    ) -> BridgeResult<(Side, ListPage)> {
+        let authority = routing.authority;
+        let patience = self.patience(authority, routing);
+        let answer = loop {
+            match self.handle(authority).store.list(request).await {
+                Err(e) if patience.asks_again(&e).await => {}
+                answer => break answer,
+            }
+        };
+        match answer {
+            Ok(page) => Ok((authority, page)),
+            Err(e) if e.kind().is_unknown() && routing.history_on_both && first => {
+                let other = routing.authority.other();
+                let page = self.handle(other).store.list(request).await;
+                page.map(|page| (other, page)).map_err(|e| BridgeError::from_store(other, e))
+            }
+            Err(e) => Err(BridgeError::from_store(routing.authority, e)),
+        }
+    }
+
+    /// The entries of a page that can be shown; the others become findings.
+    async fn found_on_page(&self, side: Side, prefix: &str, page: ListPage) -> BridgeResult<Vec<Found>> {
+        let mut found = Vec::with_capacity(page.objects.len() + page.prefixes.len());
+        let mut directories = std::collections::HashSet::new();
+        for below in page.prefixes {
+            let name = below.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('/'));
+            match name.filter(|name| is_name(name)) {
+                Some(name) => {
+                    directories.insert(name.to_owned());
+                    found.push(Found { name: name.into(), what: FoundKind::Directory });
+                }
+                None => self.report_no_path(side, &below).await?,
+            }
+        }
+        for object in page.objects {
+            let name = object.key.as_str().strip_prefix(prefix);
+            match name {
+                // The marker object of this directory itself.
+                Some("") => {}
+                Some(name) if is_name(name) && !directories.contains(name) => {
+                    found.push(Found { name: name.into(), what: FoundKind::Object(listed_object(&object)) });
+                }
+                Some(_) | None => self.report_no_path(side, object.key.as_str()).await?,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn report_no_path(&self, side: Side, key: &str) -> BridgeResult<()> {
+        let detail = format!(
+            "the {side} store holds `{key}`, which cannot be a path here (an empty, `.` or `..` segment, a \
+             trailing slash, or a file beside a directory of the same name). It is not shown in the mount. \
+             Nothing is lost: the object stays as it is. Rename it in the store to see it."
+        );
+        let finding =
+            NewFinding { kind: FindingKind::IllegalKey, side: Some(side), key: Key::new(key).ok(), detail };
+        Ok(self.ledger.find(finding).await?)
+    }
+}
+
+/// A file as its metadata describes it. A symlink is only known as one when its target is read.
+pub(crate) fn found_object(info: &ObjectInfo) -> FoundObject {
+    let default = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: info.modified };
+    let (attrs, _) = Attrs::from_metadata(&info.meta.user, default);
+    let digest = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
+    FoundObject { kind: Kind::File, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.contains('/') && Key::new(name).is_ok_and(|key| key.is_path())
+}
+
+fn listed_object(object: &ListedObject) -> FoundObject {
+    let attrs = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: object.modified };
+    let etag = object.etag.clone().unwrap_or_else(|| crate::object::ETag::new(""));
+    FoundObject { kind: Kind::File, target: None, size: object.size, etag, attrs, digest: None }
+}

@@ -1,0 +1,217 @@
+//! One block, from whichever store has the version: the preferred one first, the other if that one is
+//! sick, does not have it or sends something else than was promised.
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+
+use crate::bridge::patience::PAUSE;
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking};
+use crate::clock::{Instant, sleep};
+use crate::ledger::{FindingKind, NewFinding, Node, Replica};
+use crate::object::{BLOCK_BYTES, Digest, Key, PerSide, Receipt, Side};
+use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
+
+impl Bridge {
+    /// Fetches block `index`, checked. Tries again until the deadline while a store that has it is
+    /// unknown; a store that answered wrongly is reported and not asked again.
+    pub(crate) async fn fetch_block(&self, content: &Content, index: u64) -> BridgeResult<Bytes> {
+        let deadline = Instant::now() + self.settings.op_deadline;
+        loop {
+            let failure = match self.fetch_round(content, index).await? {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => failure,
+            };
+            if failure.kind() != BridgeErrorKind::Unavailable || Instant::now() >= deadline {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks each store that has the version once. The outer error is final.
+    async fn fetch_round(&self, content: &Content, index: u64) -> BridgeResult<BridgeResult<Bytes>> {
+        let (node, replicas) = self.replicas_of(content)?;
+        let key = blocking(|| self.ledger.key_of(node.ino))?;
+        let order = self.routing(key.as_ref()).read_order(&node, &replicas);
+        let mut failure = None;
+        for (rank, side) in order.iter().copied().enumerate() {
+            let Some(replica) = &replicas[side] else { continue };
+            match self.fetch_from(side, &replica.receipt, content, index).await {
+                Ok(bytes) => {
+                    if rank > 0 {
+                        Counts::bump(&self.counts.fallback_reads);
+                    }
+                    return Ok(Ok(bytes));
+                }
+                Err(error) => {
+                    let wrong = self.judge_read(&node, side, &replica.receipt, &error).await?;
+                    // What is unknown outweighs what is wrong: trying again can still bring the bytes.
+                    if failure.is_none() || !wrong {
+                        failure = Some(BridgeError::from_store(side, error));
+                    }
+                }
+            }
+        }
+        Ok(Err(failure.unwrap_or_else(|| {
+            let detail = format!("no store has version {} of it any more", node.version);
+            BridgeError::new(BridgeErrorKind::Stale, detail)
+        })))
+    }
+
+    /// The replicas as they are now: a rename moves them. A node that has left the tree, or has a newer
+    /// version, is read from where it was when it was opened.
+    fn replicas_of(&self, content: &Content) -> BridgeResult<(Node, PerSide<Option<Replica>>)> {
+        blocking(|| match self.ledger.node(content.ino())? {
+            Some(node) if node.version == content.version() => {
+                let replicas = self.ledger.replicas(node.ino)?;
+                Ok((node, replicas))
+            }
+            Some(_) | None => Ok(((*content.node).clone(), (*content.replicas).clone())),
+        })
+    }
+
+    async fn fetch_from(
+        &self,
+        side: Side,
+        receipt: &Receipt,
+        content: &Content,
+        index: u64,
+    ) -> Result<Bytes, StoreError> {
+        let (start, len) = content.block_span(index);
+        let whole = content.size() <= BLOCK_BYTES;
+        let range = if whole { ByteRange::All } else { ByteRange::Part { start, len } };
+        let known = Some(&receipt.etag).filter(|etag| !etag.as_str().is_empty());
+        let download = self.handle(side).store.get(&receipt.key, range, known).await?;
+        let corrupt = |detail: String| StoreError::new(ErrorKind::Corrupt, "get", detail).on(&receipt.key);
+        if known.is_some_and(|etag| *etag != download.info.etag) {
+            let detail = format!("asked for {}, got {}", receipt.etag, download.info.etag);
+            return Err(StoreError::new(ErrorKind::PreconditionFailed, "get", detail).on(&receipt.key));
+        }
+        if download.info.size != content.size() {
+            return Err(corrupt(format!("{} bytes instead of {}", download.info.size, content.size())));
+        }
+        let mut bytes = BytesMut::with_capacity(usize::try_from(len).expect("a block fits in memory"));
+        let mut body = download.body;
+        while let Some(piece) = body.try_next().await? {
+            if bytes.len() as u64 + piece.len() as u64 > len {
+                return Err(corrupt("more bytes than were asked for".to_owned()));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let bytes = bytes.freeze();
+        check_block(content, index, len, whole, &bytes).map_err(corrupt)?;
+        Ok(bytes)
+    }
+
+    /// What a failed read says of the replica: unknown leaves it, anything else is a finding and the
+    /// replica is made again. Returns whether the store was wrong.
+    async fn judge_read(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+        error: &StoreError,
+    ) -> BridgeResult<bool> {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Denied | ErrorKind::Locked => {
+                Ok(false)
+            }
+            ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Unsupported => {
+                // The object may just have moved with a rename: then the ledger already says where to.
+                let now = blocking(|| self.ledger.replicas(node.ino))?;
+                if now[side].as_ref().is_some_and(|r| r.receipt == *receipt) {
+                    self.report_missing(node, side, receipt).await?;
+                }
+                Ok(true)
+            }
+            ErrorKind::Corrupt => {
+                self.report_mismatch(node, side, receipt, error).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// A store does not have what its receipt says.
+    pub(crate) async fn report_missing(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+    ) -> BridgeResult<()> {
+        let detail = format!(
+            "the {side} store gave a receipt for version {} (ETag {}), but now has nothing or something else \
+             there. Reads come from the other store if it has the version; the object is written again from \
+             there. Somebody deleted or replaced it without the mount: find out who.",
+            receipt.version, receipt.etag
+        );
+        self.mark(node, side, receipt, FindingKind::Missing, detail).await
+    }
+
+    async fn report_mismatch(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+        error: &StoreError,
+    ) -> BridgeResult<()> {
+        let detail = format!(
+            "the {side} store sent bytes that are not those of version {}: {error}. They were not served: \
+             reads come from the other store, and the object is written again from there.",
+            receipt.version
+        );
+        self.mark(node, side, receipt, FindingKind::Mismatch, detail).await
+    }
+
+    async fn mark(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+        kind: FindingKind,
+        detail: String,
+    ) -> BridgeResult<()> {
+        let finding = NewFinding { kind, side: Some(side), key: Some(receipt.key.clone()), detail };
+        self.ledger.mark_mismatched(node.ino, side, &receipt.etag, finding).await?;
+        self.replicator.wake_all();
+        Ok(())
+    }
+
+    /// Someone changed a bucket behind the mount.
+    pub(crate) async fn report_bypass(
+        &self,
+        side: Side,
+        key: &Key,
+        info: &ObjectInfo,
+        done: &str,
+    ) -> BridgeResult<()> {
+        let detail = format!(
+            "the {side} store holds an object (ETag {}, {} bytes) that did not come through this mount. {done} \
+             Find out who writes to the bucket and let them use the mount.",
+            info.etag, info.size
+        );
+        let finding =
+            NewFinding { kind: FindingKind::Bypass, side: Some(side), key: Some(key.clone()), detail };
+        Ok(self.ledger.find(finding).await?)
+    }
+
+    /// Whether an object was uploaded by this bridge.
+    pub(crate) fn is_ours(&self, info: &ObjectInfo) -> bool {
+        info.meta.user.get("bridgefs_op").is_some_and(|op| op.starts_with(self.ledger.bridge_id()))
+    }
+}
+
+/// Length, then the strongest checksum that is known for these bytes.
+fn check_block(content: &Content, index: u64, len: u64, whole: bool, bytes: &Bytes) -> Result<(), String> {
+    if bytes.len() as u64 != len {
+        return Err(format!("{} bytes instead of {len}", bytes.len()));
+    }
+    if let Some(sum) = content.block_sum(index)
+        && crc32fast::hash(bytes) != sum
+    {
+        return Err(format!("the checksum of block {index} is wrong"));
+    }
+    match &content.digest {
+        Some(known) if whole && Digest::of(bytes) != known.digest => Err("the digest is wrong".to_owned()),
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,248 @@
+//! Changes of the tree: each is one transaction of the ledger; the stores follow.
+
+use crate::bridge::replicate::Hold;
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::ledger::{AttrChange, Entry, NewNode, Node, Removed, RenameMode, Renamed};
+use crate::object::{Ino, Key, Kind, PerSide, Side};
+use crate::store::ErrorKind;
+
+/// The longest key, in bytes, that any store holds.
+const KEY_BYTES_MAX: usize = 1024;
+
+/// A node that left the tree.
+#[derive(Debug)]
+pub struct Unlinked {
+    /// The node and what the stores hold of it.
+    pub removed: Removed,
+    /// While it lives the stores keep the content, for files that are still open.
+    pub hold: Option<Hold>,
+}
+
+/// A rename that was done.
+#[derive(Debug)]
+pub struct RenameDone {
+    /// The node under its new name.
+    pub moved: Node,
+    /// What stood there before.
+    pub replaced: Option<Unlinked>,
+    /// The other node of an exchange, under its new name.
+    pub exchanged: Option<Node>,
+}
+
+impl Bridge {
+    /// A node of the tree.
+    pub async fn node(&self, ino: Ino) -> BridgeResult<Option<Node>> {
+        Ok(blocking(|| self.ledger.node(ino))?)
+    }
+
+    /// Makes a node. A file begins without content; its first commit sends it to the stores.
+    pub async fn create(&self, parent: Ino, name: &str, node: NewNode) -> BridgeResult<Node> {
+        if self.lookup(parent, name).await?.is_some() {
+            return Err(BridgeError::new(BridgeErrorKind::Exists, format!("`{name}` is there already")));
+        }
+        let key = self.child_key(parent, name)?;
+        self.check_key(&key)?;
+        let is_symlink = node.kind == Kind::Symlink;
+        let _route = self.flips.read().await;
+        let node = self.ledger.create(parent, name, node, self.targets(&key)).await?;
+        if is_symlink {
+            self.replicator.wake_all();
+        }
+        Ok(node)
+    }
+
+    /// Changes attributes; the stores get them as metadata, later, without the content.
+    pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
+        let key = blocking(|| self.ledger.key_of(ino))?;
+        let _route = self.flips.read().await;
+        let targets = self.routing(key.as_ref()).targets();
+        let node = self.ledger.set_attrs(ino, change, targets).await?;
+        self.replicator.wake_all();
+        Ok(node)
+    }
+
+    /// Removes a file or symlink. With `still_open` its content stays on the stores until the hold is
+    /// dropped, though its name is gone.
+    pub async fn unlink(&self, parent: Ino, name: &str, still_open: bool) -> BridgeResult<Unlinked> {
+        let Some(node) = self.lookup(parent, name).await? else {
+            return Err(BridgeError::new(BridgeErrorKind::NotFound, format!("`{name}` is not there")));
+        };
+        let key = self.child_key(parent, name)?;
+        let hold = still_open.then(|| self.hold(node.ino, &key)).transpose()?;
+        let _route = self.flips.read().await;
+        let removed =
+            self.ledger.unlink(Entry { parent, name }, self.clock.now(), self.targets(&key)).await?;
+        self.forget(&removed, still_open)?;
+        Ok(Unlinked { removed, hold })
+    }
+
+    /// Removes an empty directory.
+    pub async fn rmdir(&self, parent: Ino, name: &str) -> BridgeResult<Node> {
+        if let Some(node) = self.lookup(parent, name).await? {
+            self.require_empty(&node).await?;
+        }
+        let node = self.ledger.rmdir(Entry { parent, name }, self.clock.now()).await?;
+        self.discovery.forget(node.ino);
+        Ok(node)
+    }
+
+    /// Renames a file or a directory with all that is in it.
+    pub async fn rename(
+        &self,
+        from: (Ino, &str),
+        to: (Ino, &str),
+        mode: RenameMode,
+        target_open: bool,
+    ) -> BridgeResult<RenameDone> {
+        let Some(source) = self.lookup(from.0, from.1).await? else {
+            return Err(BridgeError::new(BridgeErrorKind::NotFound, format!("`{}` is not there", from.1)));
+        };
+        let target = self.lookup(to.0, to.1).await?;
+        let (from_key, to_key) = (self.child_key(from.0, from.1)?, self.child_key(to.0, to.1)?);
+        self.check_key(&to_key)?;
+        self.prepare_trees(&source, target.as_ref(), mode, &from_key, &to_key).await?;
+        let hold = match &target {
+            Some(node) if target_open && node.kind == Kind::File => Some(self.hold(node.ino, &to_key)?),
+            Some(_) | None => None,
+        };
+        let _route = self.flips.read().await;
+        let renamed = self.rename_in_ledger(from, to, mode, &from_key, &to_key).await?;
+        let replaced = match renamed.replaced {
+            Some(removed) => {
+                self.forget(&removed, hold.is_some())?;
+                Some(Unlinked { removed, hold })
+            }
+            None => None,
+        };
+        self.replicator.wake_all();
+        Ok(RenameDone { moved: renamed.moved, replaced, exchanged: renamed.exchanged })
+    }
+
+    /// Everything done so far survives a power failure when this returns.
+    pub async fn sync_namespace(&self) -> BridgeResult<()> {
+        Ok(self.ledger.sync().await?)
+    }
+
+    async fn rename_in_ledger(
+        &self,
+        from: (Ino, &str),
+        to: (Ino, &str),
+        mode: RenameMode,
+        from_key: &Key,
+        to_key: &Key,
+    ) -> BridgeResult<Renamed> {
+        let (from_routing, to_routing) = (self.routing(Some(from_key)), self.routing(Some(to_key)));
+        if mode == RenameMode::Exchange && from_routing.route != to_routing.route {
+            return Err(cross_slice(from_key, to_key));
+        }
+        let from = Entry { parent: from.0, name: from.1 };
+        let to = Entry { parent: to.0, name: to.1 };
+        Ok(self.ledger.rename(from, to, mode, self.clock.now(), to_routing.targets()).await?)
+    }
+
+    /// A directory moves with everything below it, so all of that must be known; a directory that is
+    /// replaced must be known to be empty.
+    async fn prepare_trees(
+        &self,
+        source: &Node,
+        target: Option<&Node>,
+        mode: RenameMode,
+        from_key: &Key,
+        to_key: &Key,
+    ) -> BridgeResult<()> {
+        let exchanged = target.filter(|_| mode == RenameMode::Exchange);
+        for moved in [Some(source), exchanged].into_iter().flatten() {
+            if moved.kind == Kind::Directory {
+                let splits = self.router.splits(from_key) || self.router.splits(to_key);
+                if splits || self.routing(Some(from_key)).route != self.routing(Some(to_key)).route {
+                    return Err(cross_slice(from_key, to_key));
+                }
+                self.load_tree(moved.ino).await?;
+            }
+        }
+        match target {
+            Some(node)
+                if mode == RenameMode::Replace && node.kind == Kind::Directory && node.ino != source.ino =>
+            {
+                self.require_empty(node).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn require_empty(&self, node: &Node) -> BridgeResult<()> {
+        if node.kind == Kind::Directory && !self.list(node.ino, Ino(0), 1).await?.is_empty() {
+            return Err(BridgeError::new(BridgeErrorKind::NotEmpty, format!("`{}` has entries", node.name)));
+        }
+        Ok(())
+    }
+
+    /// Keeps the objects of `ino` where they are until the hold is dropped.
+    fn hold(&self, ino: Ino, key: &Key) -> BridgeResult<Hold> {
+        let replicas = blocking(|| self.ledger.replicas(ino))?;
+        let keys = Side::BOTH.into_iter().flat_map(|side| {
+            let at = replicas[side].as_ref().map(|r| (side, r.receipt.key.clone()));
+            [Some((side, key.clone())), at].into_iter().flatten()
+        });
+        Ok(self.replicator.hold(keys))
+    }
+
+    /// Local traces of a removed node, unless a file is still open on them.
+    fn forget(&self, removed: &Removed, still_open: bool) -> BridgeResult<()> {
+        let ino = removed.node.ino;
+        if !still_open {
+            blocking(|| self.cache.discard(ino))
+                .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
+            self.cache.forget(ino);
+        }
+        self.staging.forget(ino);
+        self.acks.wake(ino);
+        self.replicator.wake_all();
+        Ok(())
+    }
+
+    pub(crate) fn child_key(&self, parent: Ino, name: &str) -> BridgeResult<Key> {
+        if name.len() > 255 {
+            return Err(BridgeError::new(BridgeErrorKind::NameTooLong, "a name has at most 255 bytes"));
+        }
+        if parent == Ino::ROOT {
+            let illegal = |e| BridgeError::new(BridgeErrorKind::IllegalName, format!("{e}"));
+            return Key::new(name).map_err(illegal);
+        }
+        match blocking(|| self.ledger.key_of(parent))? {
+            Some(directory) => Ok(directory.join(name)),
+            None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the directory is gone")),
+        }
+    }
+
+    /// Refuses a name that no store which must hold it can hold. A name that only one of them cannot
+    /// hold is taken: that store's replica becomes a finding, the other has it.
+    fn check_key(&self, key: &Key) -> BridgeResult<()> {
+        if key.as_str().len() > KEY_BYTES_MAX {
+            let detail =
+                format!("the path has {} bytes; a key has at most {KEY_BYTES_MAX}", key.as_str().len());
+            return Err(BridgeError::new(BridgeErrorKind::NameTooLong, detail));
+        }
+        let verdicts = PerSide::from_fn(|side| self.handle(side).store.check_key(key));
+        let mut refusal = None;
+        for side in self.routing(Some(key)).route.write_sides() {
+            match &verdicts[side] {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Unsupported => refusal = Some((side, e.to_string())),
+                Err(_) => return Ok(()),
+            }
+        }
+        match refusal {
+            Some((side, why)) => {
+                let detail = format!("neither store can hold this name; {side}: {why}");
+                Err(BridgeError::new(BridgeErrorKind::IllegalName, detail).on(key))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn cross_slice(from: &Key, to: &Key) -> BridgeError {
+    let detail = format!("`{from}` and `{to}` are in slices that are moved apart: copy instead");
+    BridgeError::new(BridgeErrorKind::CrossSlice, detail)
+}

@@ -1,0 +1,102 @@
+//! What a crash left is made whole before anything is served: after this every staged file belongs to a
+//! node, is a committed version of it, and has the intents that bring it to the stores.
+
+use crate::bridge::{Bridge, BridgeError, BridgeResult, blocking};
+use crate::cache::Lease;
+use crate::ledger::Node;
+use crate::object::{ContentDigest, ContentHasher, Ino, Version};
+
+/// What is read at once while a staged file is compared, in bytes.
+const READ_BYTES: usize = 1 << 20;
+
+impl Bridge {
+    pub(crate) async fn recover(&self) -> BridgeResult<()> {
+        self.replicator.expect_late_requests();
+        let staged = blocking(|| self.cache.staged_inos())
+            .map_err(|e| BridgeError::from_disk("read the staging directory", e))?;
+        let found = staged.len();
+        for ino in staged {
+            self.recover_staged(ino).await?;
+        }
+        let empty = self.recover_uncommitted().await?;
+        if found + empty > 0 {
+            tracing::info!(
+                found,
+                empty,
+                "files that were being written when the last run ended are recovered"
+            );
+        }
+        Ok(())
+    }
+
+    /// A staged file whose node is gone was deleted. One that is byte for byte what a store has confirmed
+    /// is the committed version. Any other one is taken as it is, as the next version: it holds at least
+    /// what was acknowledged, and what was written after that and not undone, as a local disk would.
+    async fn recover_staged(&self, ino: Ino) -> BridgeResult<()> {
+        let Some(node) = blocking(|| self.ledger.node(ino))? else {
+            blocking(|| self.cache.discard(ino))
+                .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
+            return Ok(());
+        };
+        let Some(lease) = self.staged(ino)? else { return Ok(()) };
+        match self.confirmed(&node, &lease)? {
+            Some(digest) => {
+                self.staging.set(ino, node.version, lease.generation(), Some(digest));
+                drop(lease);
+                self.released(ino);
+            }
+            None => {
+                self.commit(&lease, node.attrs.mtime).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of a staged file, if it is the committed version.
+    fn confirmed(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<ContentDigest>> {
+        blocking(|| {
+            let known = self.ledger.content(node.ino)?;
+            let Some((_, known)) = known.filter(|(version, _)| *version == node.version) else {
+                return Ok(None);
+            };
+            if known.size != lease.len() || node.size != lease.len() {
+                return Ok(None);
+            }
+            let mut hasher = ContentHasher::default();
+            let mut offset = 0;
+            while offset < known.size {
+                let piece = lease
+                    .read_at(offset, READ_BYTES)
+                    .map_err(|e| BridgeError::from_disk("read a staged file", e))?;
+                if piece.is_empty() {
+                    return Ok(None);
+                }
+                offset += piece.len() as u64;
+                hasher.update(&piece);
+            }
+            let found = hasher.finish();
+            Ok((found == known).then_some(found))
+        })
+    }
+
+    /// Files that were created and whose first commit never came: they are there, and empty, as they
+    /// would be on a local disk.
+    async fn recover_uncommitted(&self) -> BridgeResult<usize> {
+        let mut count = 0;
+        let mut after = Ino(0);
+        loop {
+            let nodes = blocking(|| self.ledger.uncommitted(after, 1000))?;
+            let Some(last) = nodes.last() else { return Ok(count) };
+            after = last.ino;
+            for node in &nodes {
+                debug_assert_eq!(node.version, Version::UNCOMMITTED);
+                let lease = match self.staged(node.ino)? {
+                    Some(lease) => lease,
+                    None => self.stage_empty(node.ino)?,
+                };
+                self.commit(&lease, node.attrs.mtime).await?;
+                count += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Replacing exactly what we know is there, so that a late request never overtakes a newer one, and
+//! nobody's bytes are overwritten unseen.
+
+use bytes::Bytes;
+
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::ledger::Replica;
+use crate::object::{ETag, Key, OpId, Side};
+use crate::store::{
+    Capabilities, Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store, StoreError, StoreResult,
+    UploadId,
+};
+
+/// How often one task looks again at a key that changes under its hands.
+const LOOKS_MAX: u32 = 5;
+
+/// What a store holds now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) etag: ETag,
+    /// The metadata is the one that was to be written; not so when an earlier try of ours had succeeded
+    /// with older attributes.
+    pub(super) meta_is_current: bool,
+}
+
+/// A write of one key, to be tried under one condition after another.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Write<'a> {
+    /// The whole content in one request.
+    Put(&'a Bytes, &'a ObjectMeta),
+    /// The parts that were sent.
+    Complete(&'a UploadId, &'a [PartReceipt], &'a ObjectMeta),
+    /// What stands under another key.
+    Copy(&'a Key, &'a ETag, &'a ObjectMeta),
+}
+
+impl Write<'_> {
+    async fn run(self, store: &dyn Store, key: &Key, condition: &Condition) -> StoreResult<ETag> {
+        match self {
+            Write::Put(body, meta) => store.put(key, body.clone(), meta, condition).await,
+            Write::Complete(upload, parts, meta) => {
+                store.complete_upload(key, upload, parts, meta, condition).await
+            }
+            Write::Copy(from, etag, _) => store.copy(from, etag, key, condition).await,
+        }
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Write::Put(_, meta) | Write::Complete(_, _, meta) | Write::Copy(_, _, meta) => meta,
+        }
+    }
+
+    /// The condition as far as the store obeys it.
+    fn obeyable(&self, can: Capabilities, condition: Condition) -> Condition {
+        let obeyed = match (self, &condition) {
+            (_, Condition::Always) => true,
+            (Write::Complete(..), _) => can.conditional_complete,
+            (Write::Put(..) | Write::Copy(..), Condition::Absent) => can.put_if_absent,
+            (Write::Put(..) | Write::Copy(..), Condition::Matches(_)) => can.put_if_match,
+        };
+        if obeyed { condition } else { Condition::Always }
+    }
+}
+
+/// What stands under a key, seen from one upload.
+enum Standing {
+    Nothing,
+    /// This very upload, sent before; its answer was lost.
+    Mine(ObjectInfo),
+    /// Another upload of this bridge, which this one replaces.
+    Ours(ETag),
+    /// Somebody else's.
+    Foreign(ObjectInfo),
+}
+
+impl Bridge {
+    /// What we believe stands under `key`: our replica there, what was deleted there last, or nothing.
+    pub(super) fn expected(
+        &self,
+        side: Side,
+        key: &Key,
+        replica: Option<&Replica>,
+    ) -> BridgeResult<Condition> {
+        let known = |etag: &ETag| !etag.as_str().is_empty();
+        let ours = replica.filter(|r| r.receipt.key == *key).map(|r| r.receipt.etag.clone());
+        let etag = match ours.filter(known) {
+            Some(etag) => Some(etag),
+            None => blocking(|| self.ledger.tombstone(side, key))?.and_then(|t| t.etag).filter(known),
+        };
+        Ok(etag.map_or(Condition::Absent, Condition::Matches))
+    }
+
+    /// Runs `write` under a condition that it is told, until it succeeds or fails for another reason
+    /// than the condition. After a failed condition the store is looked at: our own success, an older
+    /// upload of ours, or somebody else's object, which is copied aside before it is replaced.
+    pub(super) async fn replace(
+        &self,
+        side: Side,
+        key: &Key,
+        mine: &OpId,
+        first: Condition,
+        write: Write<'_>,
+    ) -> BridgeResult<Placed> {
+        let store = &self.handle(side).store;
+        let mut condition = first;
+        for _ in 0..LOOKS_MAX {
+            let asked = write.obeyable(store.capabilities(), condition);
+            let refused = match write.run(store.as_ref(), key, &asked).await {
+                Ok(etag) => return Ok(Placed { etag, meta_is_current: true }),
+                Err(e) if e.kind() == ErrorKind::PreconditionFailed || e.kind() == ErrorKind::NotFound => e,
+                Err(e) => return Err(self.failed_write(side, key, e)),
+            };
+            tracing::debug!(%side, %key, error = %refused, "something else stands there");
+            condition = match self.standing(side, key, mine).await? {
+                Standing::Nothing => Condition::Absent,
+                Standing::Mine(info) => {
+                    let meta_is_current = info.meta.user == write.meta().user;
+                    return Ok(Placed { etag: info.etag, meta_is_current });
+                }
+                Standing::Ours(etag) => Condition::Matches(etag),
+                Standing::Foreign(info) => {
+                    self.keep_aside(side, key, &info).await?;
+                    Condition::Matches(info.etag)
+                }
+            };
+        }
+        let detail = "the object changes faster than it can be replaced; tried again later";
+        Err(BridgeError::new(BridgeErrorKind::Unavailable, detail).on(key))
+    }
+
+    /// A failed mutation; if its answer was lost it may still happen.
+    pub(super) fn failed_write(&self, side: Side, key: &Key, error: StoreError) -> BridgeError {
+        if error.kind() == ErrorKind::Unavailable {
+            self.replicator.doubt(side, key);
+        }
+        BridgeError::from_store(side, error).on(key)
+    }
+
+    async fn standing(&self, side: Side, key: &Key, mine: &OpId) -> BridgeResult<Standing> {
+        let info = match self.handle(side).store.head(key).await {
+            Ok(info) => info,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Standing::Nothing),
+            Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
+        };
+        let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw));
+        Ok(match op {
+            Some(op) if op == *mine => Standing::Mine(info),
+            Some(_) if self.is_ours(&info) => Standing::Ours(info.etag),
+            Some(_) | None => Standing::Foreign(info),
+        })
+    }
+
+    /// Copies an object that came from elsewhere to a name beside it. What was acknowledged through the
+    /// mount then takes its place; nobody's bytes are lost.
+    async fn keep_aside(&self, side: Side, key: &Key, info: &ObjectInfo) -> BridgeResult<()> {
+        let tag = crc32fast::hash(info.etag.as_str().as_bytes());
+        let aside = Key::new(format!("{key}.bridgefs-kept-{tag:08x}")).expect("longer than a key");
+        let copied = self.handle(side).store.copy(key, &info.etag, &aside, &Condition::Absent).await;
+        match copied {
+            Ok(_) => {}
+            // Kept by an earlier try, or changed again: then the next look sees it.
+            Err(e) if e.kind() == ErrorKind::PreconditionFailed => {}
+            Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
+        }
+        let done = format!("It was kept as `{aside}`; the version written through the mount took its place.");
+        self.report_bypass(side, key, info, &done).await
+    }
+}

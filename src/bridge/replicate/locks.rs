@@ -1,0 +1,144 @@
+//! One at a time per key and store, and keys that must stay as they are for now.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::object::{Key, PerSide, Side};
+
+/// Wakes the lanes. A ring is kept until its lane looks, so none is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Bells(PerSide<Notify>);
+
+impl Bells {
+    pub(crate) fn ring_all(&self) {
+        Side::BOTH.into_iter().for_each(|side| self.0[side].notify_one());
+    }
+
+    pub(crate) async fn heard(&self, side: Side) {
+        self.0[side].notified().await;
+    }
+}
+
+/// Which keys are being changed. Not awaited: who finds a key taken comes back later, so no two tasks can
+/// wait for each other's keys.
+#[derive(Debug, Default)]
+pub(crate) struct KeyLocks {
+    taken: Mutex<HashSet<(Side, Key)>>,
+}
+
+/// Keys of one store that only the holder may change.
+#[derive(Debug)]
+pub(crate) struct KeyGuard<'a> {
+    locks: &'a KeyLocks,
+    keys: Vec<(Side, Key)>,
+}
+
+impl KeyLocks {
+    /// Takes all of `keys`, or none if one of them is taken.
+    pub(crate) fn try_lock(&self, side: Side, keys: &[&Key]) -> Option<KeyGuard<'_>> {
+        let mut taken = self.taken.lock();
+        let mut wanted: Vec<(Side, Key)> = keys.iter().map(|key| (side, (*key).clone())).collect();
+        wanted.dedup();
+        if wanted.iter().any(|key| taken.contains(key)) {
+            return None;
+        }
+        taken.extend(wanted.iter().cloned());
+        Some(KeyGuard { locks: self, keys: wanted })
+    }
+}
+
+impl Drop for KeyGuard<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.locks.taken.lock();
+        for key in &self.keys {
+            taken.remove(key);
+        }
+    }
+}
+
+/// Keys whose objects are still read by files that are open but no longer in the tree.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    held: Mutex<HashMap<(Side, Key), usize>>,
+}
+
+impl Holds {
+    pub(crate) fn contains(&self, side: Side, key: &Key) -> bool {
+        self.held.lock().contains_key(&(side, key.clone()))
+    }
+}
+
+/// While it lives, the objects of its keys are neither deleted nor overwritten.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Arc<Holds>,
+    keys: Vec<(Side, Key)>,
+    bells: Arc<Bells>,
+}
+
+impl Hold {
+    pub(crate) fn new(
+        holds: &Arc<Holds>,
+        keys: impl Iterator<Item = (Side, Key)>,
+        bells: &Arc<Bells>,
+    ) -> Hold {
+        let keys: Vec<(Side, Key)> = keys.collect();
+        let mut held = holds.held.lock();
+        for key in &keys {
+            *held.entry(key.clone()).or_default() += 1;
+        }
+        drop(held);
+        Hold { holds: Arc::clone(holds), keys, bells: Arc::clone(bells) }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.holds.held.lock();
+        for key in self.keys.drain(..) {
+            if let Some(count) = held.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(&key);
+                }
+            }
+        }
+        drop(held);
+        self.bells.ring_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Hold, Holds, KeyLocks};
+    use crate::object::{Key, Side};
+
+    #[test]
+    fn a_key_is_changed_by_one_at_a_time_on_each_side() {
+        let (a, b) = (Key::new("a").expect("key"), Key::new("b").expect("key"));
+        let locks = KeyLocks::default();
+        let first = locks.try_lock(Side::Old, &[&a, &a]).expect("free");
+        assert!(locks.try_lock(Side::Old, &[&b, &a]).is_none());
+        assert!(locks.try_lock(Side::Old, &[&b]).is_some(), "a refused lock takes nothing");
+        assert!(locks.try_lock(Side::New, &[&a]).is_some());
+        drop(first);
+        assert!(locks.try_lock(Side::Old, &[&a]).is_some());
+    }
+
+    #[test]
+    fn a_hold_ends_with_its_last_holder() {
+        let key = Key::new("a").expect("key");
+        let (holds, bells) = (Arc::new(Holds::default()), Arc::default());
+        let one = Hold::new(&holds, [(Side::Old, key.clone())].into_iter(), &bells);
+        let two = Hold::new(&holds, [(Side::Old, key.clone())].into_iter(), &bells);
+        drop(one);
+        assert!(holds.contains(Side::Old, &key));
+        drop(two);
+        assert!(!holds.contains(Side::Old, &key));
+    }
+}

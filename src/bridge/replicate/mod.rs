@@ -1,0 +1,201 @@
+//! Brings each store to what the ledger says: one lane per store, so that a sick store never delays the
+//! other. What is wanted is a state (this version, under this key, with these attributes), not a list of
+//! operations: newer changes take the place of older ones, and a repeated task is harmless.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lane` | which task runs when: oldest first, several at once, backoff, pause |
+//! | `sync` | one node on one store: what is missing there, and doing it |
+//! | `upload` | content to a store, in one request or in parts |
+//! | `condition` | replacing exactly what we know is there; what to do when something else is |
+//! | `remove` | one deletion on one store |
+//! | `locks` | one at a time per key; keys that must stay for now |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
+use crate::clock::{Instant, timeout_at};
+use crate::object::{Ino, Key, Side};
+
+mod condition;
+mod lane;
+mod locks;
+mod remove;
+mod sync;
+mod upload;
+
+pub use locks::Hold;
+
+use locks::{Bells, Holds, KeyLocks};
+
+/// How long a request whose answer was lost may still take effect on the server. Until then a deletion
+/// of its key is looked at again before it counts as done.
+const DOUBT: Duration = Duration::from_secs(60);
+
+/// The same for requests of a process that was killed: its connections are closed, so what has not
+/// arrived will not.
+const DOUBT_AFTER_START: Duration = Duration::from_secs(5);
+
+/// The unit in which memory for uploads is counted, in bytes.
+const MEMORY_UNIT: u64 = 64 << 10;
+
+/// One thing to do on one store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Task {
+    /// Bring a node's replica up to date.
+    Sync(Ino),
+    /// Delete what stands under a key.
+    Remove(Key),
+}
+
+/// What a task led to.
+#[derive(Debug)]
+enum Outcome {
+    /// Nothing is left to do.
+    Done,
+    /// Something else must happen first; not a failure.
+    Later(&'static str),
+    /// Nothing but time must pass.
+    NotBefore(Instant),
+}
+
+/// What the lanes share.
+#[derive(Debug)]
+pub(crate) struct Replicator {
+    locks: KeyLocks,
+    holds: Arc<Holds>,
+    bells: Arc<Bells>,
+    /// Rung when a task has ended, for whoever waits for the queues to drain.
+    progress: Notify,
+    memory: Semaphore,
+    memory_units: u32,
+    uploads_max: usize,
+    /// Keys with a request whose answer was lost, and until when it may still take effect.
+    doubtful: Mutex<HashMap<(Side, Key), Instant>>,
+    /// Requests of the process before this one may still take effect until then.
+    doubt_after_start: Mutex<Option<Instant>>,
+}
+
+/// The running lanes. Dropping it stops them where they are; nothing is lost by that.
+#[derive(Debug)]
+pub struct BridgeTasks {
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for BridgeTasks {
+    fn drop(&mut self) {
+        self.handles.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl BridgeTasks {
+    /// Stops the lanes and waits until they are gone.
+    pub async fn stop(mut self) {
+        for handle in self.handles.drain(..) {
+            handle.abort();
+            // Aborted on purpose: how it ended says nothing.
+            let _ = handle.await;
+        }
+    }
+}
+
+/// What was left when draining ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Changes that are not on every store yet.
+    pub pending: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+impl Replicator {
+    pub(crate) fn new(settings: &BridgeSettings) -> Replicator {
+        let memory_units =
+            u32::try_from(settings.upload_memory.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).max(1);
+        Replicator {
+            locks: KeyLocks::default(),
+            holds: Arc::default(),
+            bells: Arc::default(),
+            progress: Notify::new(),
+            memory: Semaphore::new(usize::try_from(memory_units).unwrap_or(Semaphore::MAX_PERMITS)),
+            memory_units,
+            uploads_max: settings.uploads_max,
+            doubtful: Mutex::default(),
+            doubt_after_start: Mutex::default(),
+        }
+    }
+
+    /// Something changed: the lanes look at the ledger again.
+    pub(crate) fn wake_all(&self) {
+        self.bells.ring_all();
+    }
+
+    pub(crate) fn hold(&self, keys: impl Iterator<Item = (Side, Key)>) -> Hold {
+        Hold::new(&self.holds, keys, &self.bells)
+    }
+
+    /// The answer of a mutation of `key` was lost: it may still happen.
+    fn doubt(&self, side: Side, key: &Key) {
+        let mut doubtful = self.doubtful.lock();
+        let now = Instant::now();
+        doubtful.retain(|_, until| *until > now);
+        doubtful.insert((side, key.clone()), now + DOUBT);
+    }
+
+    /// Requests of the process before this one may still be on their way.
+    pub(crate) fn expect_late_requests(&self) {
+        *self.doubt_after_start.lock() = Some(Instant::now() + DOUBT_AFTER_START);
+    }
+
+    /// Until when a lost request for `key` may still take effect.
+    fn doubtful_until(&self, side: Side, key: &Key) -> Option<Instant> {
+        let after_start = *self.doubt_after_start.lock();
+        let of_key = self.doubtful.lock().get(&(side, key.clone())).copied();
+        after_start.max(of_key).filter(|until| *until > Instant::now())
+    }
+}
+
+impl Bridge {
+    /// Starts the lanes and the probes of the breakers.
+    pub fn run(self: &Arc<Self>) -> BridgeTasks {
+        let mut handles: Vec<JoinHandle<()>> =
+            Side::BOTH.into_iter().map(|side| tokio::spawn(Arc::clone(self).lane(side))).collect();
+        handles
+            .extend(Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self.handle(side).breaker).run_probe())));
+        let bridge = Arc::clone(self);
+        // Known early, the root still answers for new names while the stores cannot be reached.
+        handles.push(tokio::spawn(async move {
+            if let Err(error) = bridge.list(Ino::ROOT, Ino(u64::MAX >> 1), 1).await {
+                tracing::warn!(%error, "the root directory could not be listed yet");
+            }
+        }));
+        BridgeTasks { handles }
+    }
+
+    /// Waits until every change is on every store that it must reach, at most `limit`.
+    pub async fn drain(&self, limit: Duration) -> BridgeResult<Drained> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let progress = self.replicator.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            let left = self.left()?;
+            if left.pending == 0 || timeout_at(deadline, progress).await.is_err() {
+                return Ok(left);
+            }
+        }
+    }
+
+    /// What is not on every store yet.
+    pub fn left(&self) -> BridgeResult<Drained> {
+        let summary = blocking(|| self.ledger.summary())?;
+        let pending = summary.sides.iter().map(|s| s.pending + s.deletions).sum();
+        Ok(Drained { pending, bytes: summary.sides.iter().map(|s| s.pending_bytes).sum() })
+    }
+}

@@ -1,0 +1,341 @@
+//! One node on one store: finds what is missing there and does the next step, until nothing is.
+
+use super::Outcome;
+use super::condition::Write;
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
+use crate::ledger::{BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica, TombstoneState};
+use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
+use crate::store::{ErrorKind, ObjectMeta};
+
+/// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
+const STEPS_MAX: u32 = 8;
+
+/// How many moves may wait for each other before one is freed by bringing its content here.
+const CHAIN_MAX: usize = 64;
+
+/// Everything about a node that a step needs, from the ledger.
+#[derive(Debug)]
+pub(super) struct Situation {
+    pub(super) node: Node,
+    pub(super) key: Key,
+    pub(super) routing: Routing,
+    pub(super) replicas: PerSide<Option<Replica>>,
+}
+
+/// The next step for a node on one store.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The store is as it should be, or the node needs nothing there.
+    Nothing,
+    /// The store lacks the content.
+    Put,
+    /// It has the content under the key before a rename.
+    Move,
+    /// It has the content with older attributes.
+    SetMeta,
+    /// The slice does not write this store any more, and the object stands under a name that is gone.
+    Leave,
+}
+
+impl Situation {
+    pub(super) fn replica(&self, side: Side) -> Option<&Replica> {
+        self.replicas[side].as_ref()
+    }
+
+    fn step(&self, side: Side) -> Step {
+        let replica = self.replica(side);
+        if self.node.kind == Kind::Directory || self.node.version == Version::UNCOMMITTED {
+            return Step::Nothing;
+        }
+        if !self.routing.route.writes(side) {
+            return match replica {
+                Some(replica) if replica.receipt.key != self.key => Step::Leave,
+                Some(_) | None => Step::Nothing,
+            };
+        }
+        match replica {
+            Some(replica) if router::is_current(replica, &self.node) => {
+                if replica.receipt.key != self.key {
+                    Step::Move
+                } else if replica.attr_version != self.node.attr_version {
+                    Step::SetMeta
+                } else {
+                    Step::Nothing
+                }
+            }
+            Some(_) | None => Step::Put,
+        }
+    }
+}
+
+impl Bridge {
+    /// Brings one node up to date on one store.
+    pub(super) async fn sync_node(&self, side: Side, ino: Ino) -> BridgeResult<Outcome> {
+        for _ in 0..STEPS_MAX {
+            match blocking(|| self.ledger.intent(ino, side))? {
+                None => return Ok(Outcome::Done),
+                Some(intent) if intent.blocked.is_some() => return Ok(Outcome::Done),
+                Some(_) => {}
+            }
+            let Some(situation) = self.situation(ino)? else { return Ok(Outcome::Done) };
+            let step = situation.step(side);
+            if step == Step::Nothing {
+                self.ledger.intent_dropped(ino, side).await?;
+                self.node_settled(ino);
+                return Ok(Outcome::Done);
+            }
+            match self.take_step(side, &situation, step).await {
+                Ok(Outcome::Done) => {}
+                Ok(later @ (Outcome::Later(_) | Outcome::NotBefore(_))) => return Ok(later),
+                Err(error) => return self.refused(side, &situation, error).await,
+            }
+        }
+        Ok(Outcome::Later("it changes all the time"))
+    }
+
+    pub(super) fn situation(&self, ino: Ino) -> BridgeResult<Option<Situation>> {
+        blocking(|| {
+            let (Some(node), Some(key)) = (self.ledger.node(ino)?, self.ledger.key_of(ino)?) else {
+                return Ok(None);
+            };
+            let routing = self.routing(Some(&key));
+            let replicas = self.ledger.replicas(ino)?;
+            Ok(Some(Situation { node, key, routing, replicas }))
+        })
+    }
+
+    async fn take_step(&self, side: Side, situation: &Situation, step: Step) -> BridgeResult<Outcome> {
+        let from = situation.replica(side).map_or(&situation.key, |r| &r.receipt.key);
+        let Some(_keys) = self.replicator.locks.try_lock(side, &[&situation.key, from]) else {
+            return Ok(Outcome::Later("its key is being changed"));
+        };
+        // What was true before the keys were ours may have changed.
+        match self.situation(situation.node.ino)? {
+            Some(now) if now.step(side) == step && now.key == situation.key => {}
+            Some(_) | None => return Ok(Outcome::Done),
+        }
+        match step {
+            Step::Nothing => Ok(Outcome::Done),
+            Step::Leave => self.leave(side, situation).await,
+            Step::SetMeta => self.send_meta(side, situation).await,
+            Step::Put | Step::Move => {
+                if self.replicator.holds.contains(side, &situation.key) {
+                    return Ok(Outcome::Later("an open file still reads what stands there"));
+                }
+                if let Some(outcome) = self.make_room(side, situation).await? {
+                    return Ok(outcome);
+                }
+                if step == Step::Move {
+                    self.move_object(side, situation).await
+                } else {
+                    self.put(side, situation).await
+                }
+            }
+        }
+    }
+
+    /// The object under our key may still be the only one of a node that was renamed away from there. It
+    /// moves first; if the moves wait for each other in a ring, its content is brought here and its
+    /// object may go.
+    async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
+        let mine = situation.node.ino;
+        let Some(occupant) = blocking(|| self.ledger.occupant(side, &situation.key))?.filter(|o| *o != mine)
+        else {
+            return Ok(None);
+        };
+        let mut next = occupant;
+        for _ in 0..CHAIN_MAX {
+            let Some(key) = blocking(|| self.ledger.key_of(next))? else { break };
+            match blocking(|| self.ledger.occupant(side, &key))? {
+                None => return Ok(Some(Outcome::Later("another object must move away first"))),
+                Some(ino) if ino == next || ino == mine || ino == occupant => break,
+                Some(ino) => next = ino,
+            }
+        }
+        if self.staged(occupant)?.is_none() {
+            let content = self.open(occupant).await?;
+            let lease = self.stage(&content, content.size()).await?;
+            blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
+            let digest = blocking(|| self.ledger.content(occupant))?.map(|(_, digest)| digest);
+            self.staging.set(occupant, content.version(), lease.generation(), digest);
+        }
+        // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
+        self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
+        self.ledger.request(occupant, side, self.clock.now()).await?;
+        self.replicator.wake_all();
+        Ok(None)
+    }
+
+    async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
+        let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
+        let receipt = &replica.receipt;
+        let meta = self.meta_of(situation);
+        let first = self.expected(side, &situation.key, None)?;
+        let write = Write::Copy(&receipt.key, &receipt.etag, &meta);
+        let copied = self.replace(side, &situation.key, &self.op_id(&situation.node), first, write).await;
+        let placed = match copied {
+            Ok(placed) => placed,
+            Err(error) => {
+                self.check_source(side, situation, receipt).await?;
+                return Err(error);
+            }
+        };
+        let carried = situation.replica(side).map_or(0, |r| r.attr_version);
+        self.record_receipt(side, situation, placed.etag, carried, None).await
+    }
+
+    /// A copy that fails because its source is gone would fail for ever: the replica is marked, and the
+    /// next step is a put.
+    async fn check_source(&self, side: Side, situation: &Situation, receipt: &Receipt) -> BridgeResult<()> {
+        match self.handle(side).store.head(&receipt.key).await {
+            Ok(info) if info.etag == receipt.etag => Ok(()),
+            Ok(_) => self.report_missing(&situation.node, side, receipt).await,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.report_missing(&situation.node, side, receipt).await
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn send_meta(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
+        let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
+        let store = &self.handle(side).store;
+        if !store.capabilities().metadata {
+            return self.record_attrs(side, situation, replica).await;
+        }
+        let (key, etag) = (&situation.key, &replica.receipt.etag);
+        let info = match store.head(key).await {
+            Ok(info) if info.etag == *etag => info,
+            // The answer of an earlier try was lost: the object is the same, with another tag.
+            Ok(info)
+                if info.meta.user.get("bridgefs_op").map(String::as_str)
+                    == Some(self.op_id(&situation.node).as_str()) =>
+            {
+                info
+            }
+            Ok(_) => return self.lost_replica(side, situation, replica).await,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return self.lost_replica(side, situation, replica).await;
+            }
+            Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
+        };
+        let mut meta = info.meta.clone();
+        meta.user.extend(self.meta_of(situation).user);
+        let etag = if meta.user == info.meta.user {
+            info.etag
+        } else {
+            store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
+        };
+        self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+    }
+
+    async fn record_attrs(
+        &self,
+        side: Side,
+        situation: &Situation,
+        replica: &Replica,
+    ) -> BridgeResult<Outcome> {
+        let etag = replica.receipt.etag.clone();
+        self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+    }
+
+    async fn lost_replica(
+        &self,
+        side: Side,
+        situation: &Situation,
+        replica: &Replica,
+    ) -> BridgeResult<Outcome> {
+        self.report_missing(&situation.node, side, &replica.receipt).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// The store is no longer written. Its object under the old name goes, once the content is where it
+    /// belongs.
+    async fn leave(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
+        let placed = situation
+            .routing
+            .route
+            .write_sides()
+            .all(|side| situation.replica(side).is_some_and(|r| router::is_current(r, &situation.node)));
+        if !placed {
+            return Ok(Outcome::Later("the other store does not have it yet"));
+        }
+        // This side is not written: the old name is hidden there, and goes if the stage ever comes back.
+        self.ledger.drop_replica(situation.node.ino, side, Some(TombstoneState::Deferred)).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Writes a store's confirmation into the ledger and tells those who wait for it.
+    pub(super) async fn record_receipt(
+        &self,
+        side: Side,
+        situation: &Situation,
+        etag: crate::object::ETag,
+        attr_version: u64,
+        content: Option<crate::object::ContentDigest>,
+    ) -> BridgeResult<Outcome> {
+        let node = &situation.node;
+        let digest = content.as_ref().map(|c| c.digest);
+        let receipt =
+            Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
+        let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
+        match self.ledger.receipt(node.ino, side, receipt).await? {
+            ReceiptOutcome::Satisfied => self.node_settled(node.ino),
+            ReceiptOutcome::Behind => self.acks.wake(node.ino),
+            ReceiptOutcome::Gone => self.replicator.wake_all(),
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn node_settled(&self, ino: Ino) {
+        self.acks.wake(ino);
+        if let Err(error) = blocking(|| self.settle(ino)) {
+            tracing::warn!(%ino, %error, "a staged file could not be turned into cache; it is kept");
+        }
+    }
+
+    /// A store that will never take the object is a finding, not a task for ever.
+    async fn refused(&self, side: Side, situation: &Situation, error: BridgeError) -> BridgeResult<Outcome> {
+        let Some(reason) = block_reason(&error) else { return Err(error) };
+        let detail = format!(
+            "the {side} store will not take version {} of this file: {error}. It is only on the other store. \
+             Rename it, or free the object in the store; any change of the file makes the bridge try again.",
+            situation.node.version
+        );
+        let key = Some(situation.key.clone());
+        let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };
+        self.ledger.intent_blocked(situation.node.ino, side, reason, finding).await?;
+        self.acks.wake(situation.node.ino);
+        Ok(Outcome::Done)
+    }
+
+    /// The id of the upload of a node's current version.
+    pub(super) fn op_id(&self, node: &Node) -> OpId {
+        OpId::new(self.ledger.bridge_id(), node.ino, node.version)
+    }
+
+    /// What is written beside the content, apart from its digest.
+    pub(super) fn meta_of(&self, situation: &Situation) -> ObjectMeta {
+        let node = &situation.node;
+        let mut user = node.attrs.to_metadata(node.kind);
+        user.insert("bridgefs_op".to_owned(), self.op_id(node).as_str().to_owned());
+        ObjectMeta { content_type: None, user }
+    }
+}
+
+/// Why trying again cannot help, if it cannot.
+fn block_reason(error: &BridgeError) -> Option<BlockReason> {
+    match error.store_kind() {
+        Some(ErrorKind::Unsupported) => Some(BlockReason::Unsupported),
+        Some(ErrorKind::Locked) => Some(BlockReason::Locked),
+        Some(
+            ErrorKind::NotFound
+            | ErrorKind::PreconditionFailed
+            | ErrorKind::Unavailable
+            | ErrorKind::Throttled
+            | ErrorKind::Denied
+            | ErrorKind::Corrupt,
+        ) => None,
+        None => (error.kind() == BridgeErrorKind::Stale).then_some(BlockReason::SourceLost),
+    }
+}

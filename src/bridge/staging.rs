@@ -1,0 +1,208 @@
+//! Content on its way: brought in for writing, committed, handed to the replicator, turned into cache.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, blocking, router};
+use crate::cache::{Fill, Lease, Promotion, Snapshot};
+use crate::clock::Instant;
+use crate::ledger::Commit;
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, NanoTime, Version};
+
+/// Blocks fetched at once while content is brought in.
+const FILL_AHEAD: usize = 4;
+
+/// A file that was written after its commit is expected to be committed again within this; then the
+/// replicator does it.
+const OVERDUE: Duration = Duration::from_secs(5);
+
+/// What is known of each staged file beyond its bytes.
+#[derive(Debug, Default)]
+pub(crate) struct StagingTable {
+    files: Mutex<HashMap<Ino, Arc<Committed>>>,
+    /// Since when the replicator finds a file changed after its commit.
+    overtaken: Mutex<HashMap<Ino, Instant>>,
+}
+
+/// The state of a staged file when its version was committed.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) version: Version,
+    /// The lease's generation before the commit: while it is unchanged, the file is that version.
+    pub(crate) generation: u64,
+    /// The version is this copy, because the file itself is never quiet.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    /// One pass over the content, shared by the uploads to both stores.
+    pub(crate) digest: OnceCell<Arc<ContentDigest>>,
+}
+
+impl StagingTable {
+    pub(crate) fn get(&self, ino: Ino) -> Option<Arc<Committed>> {
+        self.files.lock().get(&ino).map(Arc::clone)
+    }
+
+    pub(crate) fn set(&self, ino: Ino, version: Version, generation: u64, digest: Option<ContentDigest>) {
+        let digest = OnceCell::new_with(digest.map(Arc::new));
+        self.insert(ino, Committed { version, generation, snapshot: None, digest });
+    }
+
+    pub(crate) fn set_snapshot(&self, ino: Ino, version: Version, snapshot: Snapshot) {
+        let generation = snapshot.generation();
+        let snapshot = Some(Arc::new(snapshot));
+        self.insert(ino, Committed { version, generation, snapshot, digest: OnceCell::new() });
+    }
+
+    /// Never replaces a newer version: two commits of one file may end in either order.
+    fn insert(&self, ino: Ino, committed: Committed) {
+        self.overtaken.lock().remove(&ino);
+        let mut files = self.files.lock();
+        if files.get(&ino).is_none_or(|known| known.version <= committed.version) {
+            files.insert(ino, Arc::new(committed));
+        }
+    }
+
+    pub(crate) fn forget(&self, ino: Ino) {
+        self.files.lock().remove(&ino);
+        self.overtaken.lock().remove(&ino);
+    }
+
+    /// Forgets exactly this commit, not one that came after it.
+    fn forget_commit(&self, ino: Ino, committed: &Arc<Committed>) {
+        let mut files = self.files.lock();
+        if files.get(&ino).is_some_and(|known| Arc::ptr_eq(known, committed)) {
+            files.remove(&ino);
+        }
+    }
+
+    /// Whether a file has been found changed after its commit for too long.
+    pub(crate) fn is_overdue(&self, ino: Ino) -> bool {
+        let now = Instant::now();
+        now.duration_since(*self.overtaken.lock().entry(ino).or_insert(now)) >= OVERDUE
+    }
+}
+
+/// The size of the mount as `df` shows it: that of the disk of the state directory, because that is what
+/// bounds what can be written at once. Never the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatFs {
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Bytes that can still be staged.
+    pub bytes_free: u64,
+    /// Nodes in all.
+    pub files_total: u64,
+    /// Nodes that can still be made.
+    pub files_free: u64,
+}
+
+impl Bridge {
+    /// The local file of a node whose content is not on every store yet.
+    pub fn staged(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
+        blocking(|| self.cache.lease(ino)).map_err(|e| BridgeError::from_disk("open a staged file", e))
+    }
+
+    /// A new, empty staged file.
+    pub fn stage_empty(&self, ino: Ino) -> BridgeResult<Lease> {
+        blocking(|| self.cache.stage_empty(ino)).map_err(|e| BridgeError::from_disk("make a staged file", e))
+    }
+
+    /// Brings the first `keep` bytes of a content into a staged file, to be changed there.
+    pub async fn stage(&self, content: &Content, keep: u64) -> BridgeResult<Lease> {
+        if let Some(lease) = self.staged(content.ino())? {
+            return Ok(lease);
+        }
+        let keep = keep.min(content.size());
+        self.reserve(keep).await?;
+        let disk = |e| BridgeError::from_disk("write a staged file", e);
+        let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
+        let into = &fill;
+        let spans = (0..keep.div_ceil(BLOCK_BYTES)).map(|index| async move {
+            let bytes = self.block(content, index).await?;
+            let wanted = (keep - index * BLOCK_BYTES).min(bytes.len() as u64);
+            let bytes = bytes.slice(..usize::try_from(wanted).expect("no longer than the block"));
+            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(disk)
+        });
+        stream::iter(spans).buffer_unordered(FILL_AHEAD).try_collect::<Vec<()>>().await?;
+        self.finish_fill(content.ino(), keep, fill)
+    }
+
+    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<Lease> {
+        let lease =
+            blocking(|| fill.finish()).map_err(|e| BridgeError::from_disk("write a staged file", e))?;
+        if lease.len() < keep {
+            return Err(BridgeError::new(
+                BridgeErrorKind::Damaged,
+                format!("the staged file of {ino} is short"),
+            ));
+        }
+        Ok(lease)
+    }
+
+    /// Waits until `bytes` more may be staged.
+    pub async fn reserve(&self, bytes: u64) -> BridgeResult<()> {
+        self.cache.reserve(bytes, self.settings.op_deadline).await.map_err(|_full| {
+            let detail = "the local space for content that is not on the stores yet is used up; it is freed \
+                          as uploads end";
+            BridgeError::new(BridgeErrorKind::NoSpace, detail)
+        })
+    }
+
+    /// Makes the content of a staged file the next version: durable here when this returns, and on its
+    /// way to every store that the slice writes. The point of no return.
+    pub async fn commit(&self, lease: &Lease, mtime: NanoTime) -> BridgeResult<Version> {
+        let ino = lease.ino();
+        // Taken before the sync: a write that comes meanwhile makes the file differ from the version.
+        let generation = lease.generation();
+        blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
+        let size = lease.len();
+        let key = blocking(|| self.ledger.key_of(ino))?;
+        let _route = self.flips.read().await;
+        let targets = self.routing(key.as_ref()).targets();
+        let commit = Commit { size, mtime, ctime: self.clock.now(), targets };
+        let version = self.ledger.commit(ino, commit).await?;
+        self.staging.set(ino, version, generation, None);
+        self.cache.forget(ino);
+        self.replicator.wake_all();
+        Ok(version)
+    }
+
+    /// The file system has no open file on this inode any more.
+    pub fn released(&self, ino: Ino) {
+        if let Err(error) = blocking(|| self.settle(ino)) {
+            tracing::warn!(%ino, %error, "a staged file could not be turned into cache; it is kept");
+        }
+    }
+
+    /// Turns a staged file into ordinary cache if every store that must have its content has it and
+    /// nobody uses or changed it; removes it if its node is gone.
+    pub(crate) fn settle(&self, ino: Ino) -> BridgeResult<()> {
+        let disk = |e| BridgeError::from_disk("settle a staged file", e);
+        let Some(node) = self.ledger.node(ino)? else {
+            self.cache.discard(ino).map_err(disk)?;
+            self.cache.forget(ino);
+            self.staging.forget(ino);
+            return Ok(());
+        };
+        let Some(committed) = self.staging.get(ino).filter(|c| c.version == node.version) else {
+            return Ok(());
+        };
+        let replicas = self.ledger.replicas(ino)?;
+        let routing = self.routing(self.ledger.key_of(ino)?.as_ref());
+        let everywhere = routing
+            .route
+            .write_sides()
+            .all(|side| replicas[side].as_ref().is_some_and(|r| router::is_current(r, &node)));
+        let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
+        let promotion = self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk)?;
+        match promotion {
+            Promotion::Done | Promotion::Absent => self.staging.forget_commit(ino, &committed),
+            Promotion::Leased | Promotion::Changed => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! How much is staged, and the queue of those who want to stage more.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::cache::disk;
+use crate::cache::error::NoSpace;
+use crate::clock;
+
+/// The bytes of disk that all staged files, fills and snapshots take.
+#[derive(Debug)]
+pub(in crate::cache) struct Budget {
+    used: AtomicU64,
+    limit: u64,
+    freed: Notify,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Arc<Budget> {
+        Arc::new(Budget { used: AtomicU64::new(0), limit, freed: Notify::new() })
+    }
+
+    pub(in crate::cache) fn used(&self) -> u64 {
+        self.used.load(Ordering::SeqCst)
+    }
+
+    fn fits(&self, wanted: u64) -> bool {
+        self.used().saturating_add(wanted) <= self.limit
+    }
+
+    /// Waits until `wanted` more fits. Nothing is held for the caller: those who are let in together may
+    /// exceed the limit together, by what each of them asked for.
+    pub(in crate::cache) async fn wait_for(&self, wanted: u64, deadline: Duration) -> Result<(), NoSpace> {
+        let refused = || NoSpace { staged: self.used(), wanted, limit: self.limit };
+        if wanted > self.limit {
+            return Err(refused());
+        }
+        let fits = async {
+            loop {
+                let freed = self.freed.notified();
+                if self.fits(wanted) {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        match clock::timeout(deadline, fits).await {
+            Ok(()) => Ok(()),
+            Err(_elapsed) => Err(refused()),
+        }
+    }
+}
+
+/// The share of one file in the [`Budget`]; given back by Drop.
+#[derive(Debug)]
+pub(in crate::cache) struct Charge {
+    budget: Arc<Budget>,
+    bytes: Mutex<u64>,
+}
+
+impl Charge {
+    pub(super) fn new(budget: &Arc<Budget>, bytes: u64) -> Charge {
+        budget.used.fetch_add(bytes, Ordering::SeqCst);
+        Charge { budget: Arc::clone(budget), bytes: Mutex::new(bytes) }
+    }
+
+    /// Asks the file what it takes now -> by how much it grew.
+    pub(super) fn update(&self, file: &File) -> io::Result<u64> {
+        // The lock spans the question: of two writers the later answer must be the one that stays.
+        let mut bytes = self.bytes.lock();
+        let now = disk::allocated(&file.metadata()?);
+        let before = std::mem::replace(&mut *bytes, now);
+        if now >= before {
+            self.budget.used.fetch_add(now - before, Ordering::SeqCst);
+        } else {
+            self.give_back(before - now);
+        }
+        Ok(now.saturating_sub(before))
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.budget.used.fetch_sub(bytes, Ordering::SeqCst);
+        self.budget.freed.notify_waiters();
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.give_back(bytes);
+    }
+}

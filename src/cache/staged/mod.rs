@@ -1,0 +1,311 @@
+//! Staged files: one per inode, written in place. Nothing here is ever evicted.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::blocks::Blocks;
+use super::disk;
+use crate::object::Ino;
+
+pub(super) mod budget;
+mod content;
+mod fill;
+mod lease;
+mod snapshot;
+
+pub(super) use budget::Budget;
+use budget::Charge;
+use content::Content;
+pub use fill::Fill;
+use fill::{Covered, PartFile};
+use lease::Hold;
+pub use lease::Lease;
+pub use snapshot::Snapshot;
+
+/// After so many bytes of growth the limits of the cached versions are looked at: staged data takes
+/// the same disk.
+const GROWTH_UNTIL_TRIM: u64 = 16 << 20;
+
+/// All staged files of a cache.
+#[derive(Debug)]
+pub(super) struct StagedArea {
+    pub(super) dir: PathBuf,
+    pub(super) budget: Arc<Budget>,
+    blocks: Arc<Blocks>,
+    slots: Mutex<HashMap<Ino, Slot>>,
+    /// A slot stopped being busy.
+    settled: Condvar,
+    part_number: AtomicU64,
+    growth: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Being made, opened or promoted by one thread, which settles it.
+    Busy,
+    /// There, not open.
+    Closed(Arc<Content>),
+    /// There, with leases.
+    Open { content: Arc<Content>, file: Arc<File> },
+}
+
+impl Slot {
+    /// The last lease may have gone while the slot was busy. Under the lock of the slots.
+    fn as_it_is_now(self) -> Slot {
+        match self {
+            Slot::Open { content, .. } if content.leases.load(Ordering::SeqCst) == 0 => Slot::Closed(content),
+            Slot::Open { .. } | Slot::Closed(_) | Slot::Busy => self,
+        }
+    }
+}
+
+impl StagedArea {
+    /// Takes in what an earlier process left.
+    pub(super) fn open(dir: PathBuf, bytes_max: u64, blocks: Arc<Blocks>) -> io::Result<Arc<StagedArea>> {
+        let budget = Budget::new(bytes_max);
+        let mut slots = HashMap::new();
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let Some(ino) = parse_ino(&entry.file_name().to_string_lossy()) else {
+                tracing::warn!(path = %entry.path().display(), "not a staged file, left alone");
+                continue;
+            };
+            let meta = entry.metadata()?;
+            let content = Content::new(ino, meta.len(), Charge::new(&budget, disk::allocated(&meta)));
+            slots.insert(ino, Slot::Closed(Arc::new(content)));
+        }
+        Ok(Arc::new(StagedArea {
+            dir,
+            budget,
+            blocks,
+            slots: Mutex::new(slots),
+            settled: Condvar::new(),
+            part_number: AtomicU64::new(0),
+            growth: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn path(&self, ino: Ino) -> PathBuf {
+        self.dir.join(format!("{:x}", ino.0))
+    }
+
+    pub(super) fn inos(&self) -> Vec<Ino> {
+        self.slots.lock().keys().copied().collect()
+    }
+
+    /// The slots, once the one of `ino` is not busy.
+    fn settled(&self, ino: Ino) -> MutexGuard<'_, HashMap<Ino, Slot>> {
+        let mut slots = self.slots.lock();
+        while matches!(slots.get(&ino), Some(Slot::Busy)) {
+            self.settled.wait(&mut slots);
+        }
+        slots
+    }
+
+    fn settle(&self, ino: Ino, slot: Option<Slot>) {
+        let mut slots = self.slots.lock();
+        match slot {
+            Some(slot) => drop(slots.insert(ino, slot)),
+            None => drop(slots.remove(&ino)),
+        }
+        self.settled.notify_all();
+    }
+
+    /// A first lease on a file that was just made or opened, in a slot that is busy.
+    fn settle_open(self: &Arc<Self>, content: Arc<Content>, file: File) -> Lease {
+        let file = Arc::new(file);
+        content.leases.store(1, Ordering::SeqCst);
+        self.settle(content.ino, Some(Slot::Open { content: Arc::clone(&content), file: Arc::clone(&file) }));
+        Lease::new(Hold { area: Arc::clone(self), content, file })
+    }
+
+    pub(super) fn create(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
+        let mut slots = self.settled(ino);
+        if slots.contains_key(&ino) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the inode has a staged file"));
+        }
+        slots.insert(ino, Slot::Busy);
+        drop(slots);
+        match disk::create_new(&self.path(ino)) {
+            Ok(file) => {
+                let content = Content::new(ino, 0, Charge::new(&self.budget, 0));
+                Ok(self.settle_open(Arc::new(content), file))
+            }
+            Err(e) => {
+                self.settle(ino, None);
+                Err(e)
+            }
+        }
+    }
+
+    pub(super) fn lease(self: &Arc<Self>, ino: Ino) -> io::Result<Option<Lease>> {
+        let mut slots = self.settled(ino);
+        let content = match slots.get_mut(&ino) {
+            None | Some(Slot::Busy) => return Ok(None),
+            Some(Slot::Open { content, file }) => {
+                content.leases.fetch_add(1, Ordering::SeqCst);
+                let (content, file) = (Arc::clone(content), Arc::clone(file));
+                return Ok(Some(Lease::new(Hold { area: Arc::clone(self), content, file })));
+            }
+            Some(Slot::Closed(content)) => Arc::clone(content),
+        };
+        slots.insert(ino, Slot::Busy);
+        drop(slots);
+        match disk::open_existing(&self.path(ino)) {
+            Ok(file) => Ok(Some(self.settle_open(content, file))),
+            Err(e) => {
+                self.settle(ino, Some(Slot::Closed(content)));
+                Err(e)
+            }
+        }
+    }
+
+    /// One lease less; with the last one the file is closed. A discarded content has no slot any more,
+    /// and the slot of its inode may be another content's.
+    fn release(&self, content: &Arc<Content>) {
+        let mut slots = self.slots.lock();
+        let last = content.leases.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last
+            && let Some(Slot::Open { content: there, .. }) = slots.get(&content.ino)
+            && Arc::ptr_eq(there, content)
+        {
+            slots.insert(content.ino, Slot::Closed(Arc::clone(content)));
+        }
+    }
+
+    pub(super) fn begin_fill(self: &Arc<Self>, ino: Ino, bytes: u64) -> io::Result<Fill> {
+        let path = self.part_path(&format!("{:x}", ino.0));
+        let part = PartFile { file: disk::create_new(&path)?, path };
+        part.file.set_len(bytes)?;
+        let charge = Charge::new(&self.budget, 0);
+        Ok(Fill { area: Arc::clone(self), ino, bytes, part, charge, covered: Mutex::new(Covered::default()) })
+    }
+
+    /// The end of a fill.
+    fn adopt(fill: Fill) -> io::Result<Lease> {
+        let Fill { area, ino, bytes, part, charge, .. } = fill;
+        loop {
+            let mut slots = area.settled(ino);
+            if !slots.contains_key(&ino) {
+                slots.insert(ino, Slot::Busy);
+                break;
+            }
+            drop(slots);
+            if let Some(lease) = area.lease(ino)? {
+                return Ok(lease);
+            }
+        }
+        let named = part.file.try_clone().and_then(|file| {
+            fs::rename(&part.path, area.path(ino))?;
+            Ok(file)
+        });
+        match named {
+            Ok(file) => Ok(area.settle_open(Arc::new(Content::new(ino, bytes, charge)), file)),
+            Err(e) => {
+                area.settle(ino, None);
+                Err(e)
+            }
+        }
+    }
+
+    pub(super) fn discard(&self, ino: Ino) -> io::Result<bool> {
+        let mut slots = self.settled(ino);
+        let Some(slot) = slots.insert(ino, Slot::Busy) else {
+            slots.remove(&ino);
+            return Ok(false);
+        };
+        drop(slots);
+        let removed = disk::remove(&self.path(ino));
+        let mut slots = self.slots.lock();
+        if removed.is_ok() {
+            slots.remove(&ino);
+        } else {
+            slots.insert(ino, slot.as_it_is_now());
+        }
+        self.settled.notify_all();
+        drop(slots);
+        removed.map(|_| true)
+    }
+
+    /// A file without a name, for a snapshot.
+    fn nameless_file(&self) -> io::Result<File> {
+        let path = self.part_path("snapshot");
+        let file = disk::create_new(&path)?;
+        disk::remove(&path)?;
+        Ok(file)
+    }
+
+    fn part_path(&self, stem: &str) -> PathBuf {
+        let number = self.part_number.fetch_add(1, Ordering::Relaxed);
+        self.dir.join(format!("{stem}.{number}.part"))
+    }
+
+    fn grew(&self, bytes: u64) {
+        if self.growth.fetch_add(bytes, Ordering::Relaxed) + bytes >= GROWTH_UNTIL_TRIM {
+            self.growth.store(0, Ordering::Relaxed);
+            self.blocks.trim_or_warn();
+        }
+    }
+}
+
+/// What stands in the way of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Leased,
+    Changed,
+    Absent,
+}
+
+/// A staged file that is on its way out: nobody can lease it. Dropped it is staged again, as it was.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    area: &'a StagedArea,
+    content: Arc<Content>,
+    gone: bool,
+}
+
+impl StagedArea {
+    pub(super) fn take_out(&self, ino: Ino, generation: u64, size: u64) -> Result<Outgoing<'_>, Refusal> {
+        let mut slots = self.settled(ino);
+        let content = match slots.get(&ino) {
+            None | Some(Slot::Busy) => return Err(Refusal::Absent),
+            Some(Slot::Open { .. }) => return Err(Refusal::Leased),
+            Some(Slot::Closed(content)) => Arc::clone(content),
+        };
+        if content.stable() != Some(generation) || content.len() != size {
+            return Err(Refusal::Changed);
+        }
+        slots.insert(ino, Slot::Busy);
+        Ok(Outgoing { area: self, content, gone: false })
+    }
+}
+
+impl Outgoing<'_> {
+    /// The name is no longer in the staged directory.
+    pub(super) fn gone(mut self) {
+        self.gone = true;
+    }
+}
+
+impl Drop for Outgoing<'_> {
+    fn drop(&mut self) {
+        let slot = (!self.gone).then(|| Slot::Closed(Arc::clone(&self.content)));
+        self.area.settle(self.content.ino, slot);
+    }
+}
+
+/// How much of `len` bytes at `offset` lies before the end.
+fn clamp(end: u64, offset: u64, len: usize) -> usize {
+    usize::try_from(end.saturating_sub(offset)).map_or(len, |left| left.min(len))
+}
+
+fn parse_ino(name: &str) -> Option<Ino> {
+    let ino = Ino(u64::from_str_radix(name, 16).ok()?);
+    (format!("{:x}", ino.0) == name).then_some(ino)
+}

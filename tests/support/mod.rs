@@ -1,0 +1,5 @@
+//! What the integration tests share.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
+
+pub mod contract;
