@@ -12,7 +12,9 @@ use crate::bridge::{
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
 use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
-use crate::store::{ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError};
+use crate::store::{
+    ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError,
+};
 
 /// Names on one page of a listing.
 const PAGE_ENTRIES: u32 = 1000;
@@ -233,8 +235,9 @@ impl Bridge {
         let kind = Attrs::from_metadata(&info.meta.user, found.attrs).1;
         if kind == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
             let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
-            let target: Vec<u8> =
-                download.body.try_fold(Vec::new(), async |mut all, piece| {
+            let target: Vec<u8> = download
+                .body
+                .try_fold(Vec::new(), async |mut all, piece| {
                     all.extend_from_slice(&piece);
                     Ok(all)
                 })

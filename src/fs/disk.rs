@@ -14,7 +14,9 @@ use crate::cache::Lease;
 /// its other tasks were handed over, so that a slow disk does not hold up the network.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
         Ok(_) | Err(_) => work(),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 
 use super::handles::{FileHandle, HandleId};
 use super::inodes::ContentState;
@@ -79,6 +80,17 @@ impl Fs {
             self.bridge.reserve(growth).await?;
         }
         Ok(Writer { fs: self, file, lease, place })
+    }
+
+    /// The same where nothing has to be waited for; `None` where something has.
+    pub fn writer_at_once(&self, handle: HandleId, place: Place, len: u64) -> Option<FsResult<Writer<'_>>> {
+        let file = self.files.get(handle).ok()?;
+        let is_staged = {
+            let state = file.inode.state.try_read().ok()?;
+            matches!(state.content, ContentState::Staged(_))
+        };
+        // Bringing content in is not begun here, only to be dropped at its first wait.
+        if is_staged { self.writer(handle, place, len).now_or_never() } else { None }
     }
 
     /// Writes all of `data`.

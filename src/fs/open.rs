@@ -140,4 +140,3 @@ impl Fs {
         self.bridge.released(inode.ino());
     }
 }
-

@@ -3,7 +3,9 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
-use crate::ledger::{BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica, TombstoneState};
+use crate::ledger::{
+    BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica, TombstoneState,
+};
 use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
 use crate::store::{ErrorKind, ObjectMeta};
 
