@@ -37,14 +37,15 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 in flight; 10 s of queue; 5 s for an answer; 60 s for a transfer; 5 s of silence.
+    /// 64 in flight; 10 s of queue; 3 s for an answer; 60 s for a transfer; 3 s of silence. A read that
+    /// meets a dead store waits for one answer and one probe at most, which together stay under 5 s.
     fn default() -> Limits {
         Limits {
             requests_in_flight: 64,
             queue_wait: Duration::from_secs(10),
-            call_deadline: Duration::from_secs(5),
+            call_deadline: Duration::from_secs(3),
             transfer_deadline: Duration::from_secs(60),
-            stall: Duration::from_secs(5),
+            stall: Duration::from_secs(3),
         }
     }
 }

@@ -24,6 +24,9 @@ const LATER: Duration = Duration::from_secs(1);
 /// that does not open its breaker (credentials, throttling).
 const FAILURES_IN_A_ROW: u32 = 8;
 
+/// Tasks whose failures are remembered; beyond, all begin again with the first pause.
+const REMEMBERED_MAX: usize = 10_000;
+
 /// Tasks asked of the ledger at once.
 const LOOK_AHEAD: usize = 64;
 
@@ -37,6 +40,8 @@ struct Lane {
     ready: VecDeque<Task>,
     /// Tasks that failed or wait, and from when on they may be tried.
     resting: HashMap<Task, Rest>,
+    /// How often each task has failed in a row.
+    tries: HashMap<Task, u32>,
     failures: u32,
     paused_until: Option<Instant>,
 }
@@ -44,49 +49,59 @@ struct Lane {
 #[derive(Debug, Clone, Copy)]
 struct Rest {
     until: Instant,
-    tries: u32,
     /// It waits for another task: any end may free it.
     for_others: bool,
 }
 
 impl Lane {
-    fn may_start(&self, task: &Task, now: Instant) -> bool {
-        !self.running.contains(task) && self.resting.get(task).is_none_or(|rest| rest.until <= now)
+    fn may_start(&self, task: &Task) -> bool {
+        !self.running.contains(task) && !self.resting.contains_key(task)
+    }
+
+    /// Forgets the rests that are over. What is left lies in the future, so that the lane never wakes
+    /// again and again for a task that it cannot start, or that is no longer in the ledger.
+    fn wake(&mut self, now: Instant) {
+        let resting = self.resting.len();
+        self.resting.retain(|_, rest| rest.until > now);
+        if self.resting.len() < resting {
+            self.ready.clear();
+        }
+        self.paused_until = self.paused_until.filter(|until| *until > now);
     }
 
     /// When there is something to do without anything else happening.
     fn next_at(&self) -> Option<Instant> {
-        let rest = self.resting.values().map(|rest| rest.until).min();
-        match (rest, self.paused_until) {
-            (Some(rest), Some(pause)) => Some(rest.max(pause)),
-            (rest, pause) => rest.or(pause),
-        }
+        self.paused_until.or_else(|| self.resting.values().map(|rest| rest.until).min())
     }
 
     /// The store is back: everything is tried at once.
     fn refresh(&mut self) {
         self.resting.clear();
+        self.tries.clear();
         self.failures = 0;
         self.paused_until = None;
     }
 
     fn ended_well(&mut self, task: &Task) {
-        self.resting.remove(task);
+        self.tries.remove(task);
         self.resting.retain(|_, rest| !rest.for_others);
         self.failures = 0;
         self.paused_until = None;
     }
 
     fn ended_later(&mut self, task: Task, now: Instant) {
-        let rest = Rest { until: now + LATER, tries: 0, for_others: true };
-        self.resting.insert(task, rest);
+        self.resting.insert(task, Rest { until: now + LATER, for_others: true });
     }
 
     /// Returns how long the task rests.
     fn ended_badly(&mut self, task: Task, now: Instant) -> Duration {
-        let tries = self.resting.get(&task).map_or(0, |rest| rest.tries) + 1;
-        let pause = pause_after(&task, tries);
-        self.resting.insert(task, Rest { until: now + pause, tries, for_others: false });
+        if self.tries.len() >= REMEMBERED_MAX {
+            self.tries.clear();
+        }
+        let tries = self.tries.entry(task.clone()).or_default();
+        *tries += 1;
+        let pause = pause_after(&task, *tries);
+        self.resting.insert(task, Rest { until: now + pause, for_others: false });
         self.failures += 1;
         if self.failures >= FAILURES_IN_A_ROW {
             let step = (self.failures - FAILURES_IN_A_ROW).min(5);
@@ -147,12 +162,12 @@ impl Bridge {
         lane: &mut Lane,
         tasks: &mut JoinSet<Ended>,
     ) -> BridgeResult<()> {
-        let now = Instant::now();
-        if lane.paused_until.is_some_and(|until| until > now) || self.handle(side).breaker.is_open() {
+        lane.wake(Instant::now());
+        if lane.paused_until.is_some() || self.handle(side).breaker.is_open() {
             return Ok(());
         }
         while lane.running.len() < self.replicator.uploads_max {
-            let Some(task) = self.next_task(side, lane, now)? else { return Ok(()) };
+            let Some(task) = self.next_task(side, lane)? else { return Ok(()) };
             lane.running.insert(task.clone());
             let bridge = Arc::clone(self);
             tasks.spawn(async move {
@@ -166,7 +181,7 @@ impl Bridge {
         Ok(())
     }
 
-    fn next_task(&self, side: Side, lane: &mut Lane, now: Instant) -> BridgeResult<Option<Task>> {
+    fn next_task(&self, side: Side, lane: &mut Lane) -> BridgeResult<Option<Task>> {
         if lane.ready.is_empty() {
             let limit = LOOK_AHEAD + lane.running.len() + lane.resting.len();
             // Times of the ledger are for people. A clock that jumps must not hold an intent back, so
@@ -177,10 +192,10 @@ impl Bridge {
             })?;
             let intents = intents.into_iter().map(|intent| Task::Sync(intent.ino));
             let removals = tombstones.into_iter().map(|tombstone| Task::Remove(tombstone.key));
-            lane.ready = intents.chain(removals).filter(|task| lane.may_start(task, now)).collect();
+            lane.ready = intents.chain(removals).filter(|task| lane.may_start(task)).collect();
         }
         while let Some(task) = lane.ready.pop_front() {
-            if lane.may_start(&task, now) {
+            if lane.may_start(&task) {
                 return Ok(Some(task));
             }
         }
@@ -197,7 +212,7 @@ impl Bridge {
                 lane.ended_later(task, now);
             }
             Ok(Outcome::NotBefore(until)) => {
-                lane.resting.insert(task, Rest { until, tries: 0, for_others: false });
+                lane.resting.insert(task, Rest { until, for_others: false });
             }
             Err(error) if error.kind() == BridgeErrorKind::NotFound => lane.ended_well(&task),
             Err(error) => {
@@ -250,7 +265,7 @@ async fn until(at: Option<Instant>) {
 mod tests {
     use std::time::Duration;
 
-    use super::{FAILURES_IN_A_ROW, Lane, RETRY_FIRST, RETRY_LAST, Task, pause_after};
+    use super::{FAILURES_IN_A_ROW, LATER, Lane, RETRY_FIRST, RETRY_LAST, Task, pause_after};
     use crate::clock::Instant;
     use crate::object::Ino;
 
@@ -272,12 +287,23 @@ mod tests {
             lane.ended_well(&Task::Sync(Ino(2)));
         }
         assert!(lane.paused_until.is_none());
-        assert!(!lane.may_start(&Task::Sync(Ino(1)), now));
+        assert!(!lane.may_start(&Task::Sync(Ino(1))));
         for ino in 10..10 + u64::from(FAILURES_IN_A_ROW) {
             lane.ended_badly(Task::Sync(Ino(ino)), now);
         }
         assert!(lane.paused_until.is_some());
         lane.refresh();
-        assert!(lane.may_start(&Task::Sync(Ino(1)), now));
+        assert!(lane.may_start(&Task::Sync(Ino(1))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_is_over_wakes_the_lane_only_once() {
+        let now = Instant::now();
+        let mut lane = Lane::default();
+        lane.ended_later(Task::Sync(Ino(1)), now);
+        assert!(lane.next_at().is_some());
+        lane.wake(now + LATER);
+        assert!(lane.next_at().is_none());
+        assert!(lane.may_start(&Task::Sync(Ino(1))));
     }
 }

@@ -116,7 +116,7 @@ impl Breaker {
 
     async fn examine(&self) {
         if let Err(error) = self.ask().await
-            && is_outage(&error)
+            && is_shut(&error)
         {
             self.circuit.trip(&error);
         }
@@ -131,7 +131,7 @@ impl Breaker {
             sleep(wait).await;
             self.circuit.half_open();
             match self.ask().await {
-                Err(error) if is_outage(&error) => self.circuit.record(&error),
+                Err(error) if is_shut(&error) => self.circuit.record(&error),
                 Ok(()) | Err(_) => self.circuit.close(),
             }
             backoff = BACKOFF_MAX.min(backoff * 2);
@@ -158,6 +158,12 @@ impl Breaker {
         }
         answer
     }
+}
+
+/// Whether a probe's error says that the store is of no use now: gone, or it does not let us in (expired
+/// credentials refuse everything, so waiting for single answers would cost each caller its deadline).
+fn is_shut(error: &StoreError) -> bool {
+    is_outage(error) || error.kind() == ErrorKind::Denied
 }
 
 /// Whether the error says that the store is not there.
@@ -268,6 +274,7 @@ impl Store for Breaker {
         let answer = self.inner.probe().await;
         match &answer {
             Err(error) if is_outage(error) => self.circuit.failed(error),
+            Err(error) if is_shut(error) => {}
             Ok(()) | Err(_) => self.circuit.close(),
         }
         answer
