@@ -56,7 +56,7 @@ fn remove_earlier_tour(dir: &PathBuf) -> anyhow::Result<()> {
     if !dir.join("bridge.toml").exists() || !dir.join("cloud-old").exists() {
         bail!("{} is not empty and is no earlier tour; choose another --dir", dir.display());
     }
-    if crate::daemon::mounts::type_at(&dir.join("mnt"))?.is_some() {
+    if crate::fuse::is_mounted(&dir.join("mnt"))? {
         bail!("an earlier tour is still mounted: bridgefs umount {}", dir.join("mnt").display());
     }
     std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))

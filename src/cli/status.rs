@@ -142,6 +142,15 @@ fn concerns(mount: &MountStatus) -> Vec<String> {
     if let Some(error) = &bridge.ledger_error {
         concerns.push(format!("the ledger cannot be used, nothing is replicated: {error}"));
     }
+    for file in &mount.unsettled {
+        concerns.push(format!(
+            "a change of inode {} (find {} -inum {}) is not in the journal: {}; it goes on being tried",
+            file.ino,
+            mount.mountpoint.display(),
+            file.ino,
+            file.error
+        ));
+    }
     for store in bridge.stores.iter().filter(|store| store.breaker != "closed") {
         let why = store.last_error.as_deref().unwrap_or("it does not answer");
         concerns.push(format!(

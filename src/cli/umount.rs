@@ -73,5 +73,5 @@ impl Umount {
 /// would hang or fail when its daemon is dead.
 fn is_ours(mountpoint: &Path) -> anyhow::Result<bool> {
     let wanted = std::path::absolute(mountpoint)?;
-    Ok(crate::daemon::mounts::type_at(&wanted)?.is_some_and(|kind| kind.starts_with("fuse.bridgefs")))
+    Ok(crate::fuse::is_mounted(&wanted)?)
 }

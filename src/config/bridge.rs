@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{Entry, Section};
+use super::document::Section;
 use super::error::ConfigError;
 use super::values::{self, DiskAmount};
 use crate::bridge::{AckPolicy, Coherence, UnprovenReads};
@@ -45,18 +45,8 @@ pub struct CacheConfig {
 /// The `[mount]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountConfig {
-    /// Whether other users may use the mount.
-    pub allow_other: bool,
     /// Threads that read requests from the kernel.
     pub threads: u32,
-    /// Owner of objects that carry none; default: the daemon's.
-    pub uid: Option<u32>,
-    /// Group of objects that carry none; default: the daemon's.
-    pub gid: Option<u32>,
-    /// Permissions of objects that carry none.
-    pub file_mode: u32,
-    /// Permissions of directories that carry none.
-    pub dir_mode: u32,
 }
 
 /// A `[[slice]]` table.
@@ -126,30 +116,11 @@ impl CacheConfig {
 
 impl MountConfig {
     pub(super) fn read(section: Option<Section<'_>>) -> Result<MountConfig, ConfigError> {
-        let mut mount = MountConfig {
-            allow_other: true,
-            threads: 4,
-            uid: None,
-            gid: None,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-        };
+        let mut mount = MountConfig { threads: 4 };
         let Some(section) = section else { return Ok(mount) };
-        section.refuse_unknown(&["allow_other", "threads", "uid", "gid", "file_mode", "dir_mode"])?;
-        if let Some(entry) = section.get("allow_other") {
-            mount.allow_other = entry.flag()?;
-        }
+        section.refuse_unknown(&["threads"])?;
         if let Some(entry) = section.get("threads") {
-            mount.threads = entry.number(1, 64)?;
-        }
-        let id = |entry: Entry<'_>| entry.number(0, u32::MAX - 1);
-        mount.uid = section.get("uid").map(id).transpose()?;
-        mount.gid = section.get("gid").map(id).transpose()?;
-        if let Some(mode) = optional(section, "file_mode", values::permissions)? {
-            mount.file_mode = mode;
-        }
-        if let Some(mode) = optional(section, "dir_mode", values::permissions)? {
-            mount.dir_mode = mode;
+            mount.threads = entry.number(2, 64)?;
         }
         Ok(mount)
     }

@@ -159,10 +159,6 @@ impl<'a> Entry<'a> {
         }
     }
 
-    pub(super) fn flag(&self) -> Found<bool> {
-        self.value.as_bool().ok_or_else(|| self.wrong_type("true or false"))
-    }
-
     /// A whole number from `min` to `max`.
     pub(super) fn number(&self, min: u32, max: u32) -> Found<u32> {
         let number = match self.value {

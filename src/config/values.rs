@@ -78,12 +78,6 @@ pub(super) fn disk_amount(text: &str) -> Parsed<DiskAmount> {
     percent.map(DiskAmount::Percent).ok_or_else(|| format!("\"{text}\" is no percentage from 0% to 100%"))
 }
 
-/// Permission bits in octal: `0644`.
-pub(super) fn permissions(text: &str) -> Parsed<u32> {
-    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777);
-    bits.ok_or_else(|| format!("\"{text}\" are no permissions; write them in octal, for example \"0644\""))
-}
-
 /// The value of the word `text` in `table`; `what` names the list in the message.
 pub(super) fn word<T: Copy>(text: &str, what: &str, table: &[(&str, T)]) -> Parsed<T> {
     let found = table.iter().find(|(word, _)| *word == text);

@@ -8,7 +8,7 @@ mod server;
 mod socket;
 
 pub use client::{Client, ClientError};
-pub use protocol::{MountStatus, Refusal, StageRequest, StopRequest, Stopped};
+pub use protocol::{MountStatus, Refusal, StageRequest, StopRequest, Stopped, UnsettledFile};
 pub use registry::{Registration, RunningMount};
 pub use server::{ControlPanel, StopOrder, serve};
 pub use socket::{PrivateListener, socket_path};

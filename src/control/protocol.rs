@@ -16,9 +16,20 @@ pub struct MountStatus {
     pub pid: u32,
     /// The daemon's version: after an upgrade it is not the command's.
     pub version: String,
+    /// Files whose last change could not be committed when they were closed, and nobody was left to be told.
+    pub unsettled: Vec<UnsettledFile>,
     /// Everything else.
     #[serde(flatten)]
     pub bridge: BridgeStatus,
+}
+
+/// A file that was closed while its last change could not be committed. It goes on being tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsettledFile {
+    /// Its inode number (`find MOUNTPOINT -inum N`).
+    pub ino: u64,
+    /// Why the last try failed.
+    pub error: String,
 }
 
 /// `POST /stage`.

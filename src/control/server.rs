@@ -10,9 +10,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::protocol::{MountStatus, Refusal, StageRequest, StopRequest, Stopped};
+use super::protocol::{MountStatus, Refusal, StageRequest, StopRequest, Stopped, UnsettledFile};
 use super::socket::{Peer, PrivateListener};
 use crate::bridge::{Bridge, BridgeError};
+use crate::fs::Fs;
 
 /// At most so many findings in one answer.
 const FINDINGS_MAX: usize = 1000;
@@ -21,6 +22,8 @@ const FINDINGS_MAX: usize = 1000;
 pub struct ControlPanel {
     /// The bridge.
     pub bridge: Arc<Bridge>,
+    /// Its files, which know what could not be committed.
+    pub files: Arc<Fs>,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
     /// The configuration it was started with.
@@ -92,8 +95,14 @@ async fn status(State(panel): Panel) -> Answer<MountStatus> {
         config: panel.config.clone(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        unsettled: unsettled(&panel.files),
         bridge: panel.bridge.status()?,
     }))
+}
+
+fn unsettled(files: &Fs) -> Vec<UnsettledFile> {
+    let unsettled = files.unsettled().into_iter();
+    unsettled.map(|file| UnsettledFile { ino: file.ino.0, error: file.error }).collect()
 }
 
 #[derive(Deserialize)]

@@ -5,18 +5,13 @@ use thiserror::Error;
 
 use crate::bridge::BridgeError;
 use crate::cache::CacheError;
+use crate::fuse::MountError;
 use crate::ledger::LedgerError;
 use crate::store::StoreError;
 
 /// Why there is no mount, or why it ended badly: what happened, and what to do.
 #[derive(Debug, Error)]
 pub enum DaemonError {
-    /// The mountpoint cannot be used.
-    #[error("{why}")]
-    Mountpoint {
-        /// What is wrong with it and what to do.
-        why: String,
-    },
     /// A folder of the bridge's own cannot be made or written.
     #[error("cannot use {}: {source}", .path.display())]
     Folder {
@@ -35,7 +30,7 @@ pub enum DaemonError {
         /// What to do.
         advice: &'static str,
     },
-    /// A store that must not be used.
+    /// Stores, clocks or folders that would destroy data.
     #[error("{why}")]
     Unsafe {
         /// Why not, and what to do.
@@ -64,12 +59,9 @@ pub enum DaemonError {
         #[from]
         source: BridgeError,
     },
-    /// The kernel refused the mount.
-    #[error("cannot mount: {source}; is FUSE there (ls -l /dev/fuse), and may you use it?")]
-    Mount {
-        /// Why.
-        source: io::Error,
-    },
+    /// The mountpoint cannot be used, or the kernel refused.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// The control socket, the runtime or a signal handler.
     #[error("cannot set up {what}: {source}")]
     SetUp {

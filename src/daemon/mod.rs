@@ -14,11 +14,9 @@ mod error;
 mod log;
 mod memo;
 mod mountpoint;
-pub mod mounts;
 mod parts;
 pub mod preflight;
 mod run;
-mod session;
 mod stores;
 
 pub use detach::{Detached, Report, Waiting, detach};

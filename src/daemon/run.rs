@@ -6,18 +6,20 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::session::{Session, Unmount};
 use super::{DaemonError, parts, stores};
-use crate::bridge::{Bridge, BridgeParts, BridgeTasks};
+use crate::bridge::{Bridge, BridgeParts, BridgeTasks, Coherence};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{
     ControlPanel, PrivateListener, Registration, RunningMount, StopOrder, Stopped, serve, socket_path,
 };
+use crate::fs::{Fs, FsOptions};
+use crate::fuse::{self, MountError, MountOptions, Mounted, Unmount};
 
 /// How long the queues may take to empty after SIGTERM or an unmount from outside; the rest stays in the
 /// journal. Within the 90 seconds that systemd gives.
@@ -48,12 +50,13 @@ async fn start_and_serve(
     let mut signals = Signals::listen()?;
     let bridge = build(config).await?;
     let tasks = bridge.run();
-    let session = Session::mount(Arc::clone(&bridge), &config.mount, mountpoint)
-        .map_err(|source| DaemonError::Mount { source })?;
-    let mut control = Control::start(config, mountpoint, &bridge, metrics)?;
+    let files = Fs::new(Arc::clone(&bridge), FsOptions::default());
+    let options = mount_options(config);
+    let mounted = Arc::new(fuse::mount(Arc::clone(&files), mountpoint, &options, Handle::current())?);
+    let mut control = Control::start(config, mountpoint, &bridge, &files, metrics)?;
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     ready();
-    let end = wait_for_end(&session, &mut signals, &mut control).await;
+    let end = wait_for_end(&mounted, &mut signals, &mut control).await;
     let stopped = stop(&bridge, tasks, end.drain, &mut signals).await;
     control.finish(end, stopped).await;
     Ok(stopped)
@@ -81,20 +84,20 @@ struct End {
 }
 
 /// Returns when the mount is gone: taken away from outside, by a signal or by an order.
-async fn wait_for_end(session: &Session, signals: &mut Signals, control: &mut Control) -> End {
+async fn wait_for_end(mounted: &Arc<Mounted>, signals: &mut Signals, control: &mut Control) -> End {
     loop {
         tokio::select! {
-            () = session.ended() => {
-                tracing::info!("the mount was taken away from outside");
+            outcome = mounted.wait() => {
+                tracing::info!(?outcome, "the mount was taken away from outside");
                 return End { drain: DRAIN_LIMIT, done: None };
             }
             () = signals.next() => {
                 tracing::info!("told to stop by a signal");
-                unmount_lazily(session).await;
+                detach_mount(mounted).await;
                 return End { drain: DRAIN_LIMIT, done: None };
             }
             Some(order) = control.orders.recv() => {
-                if let Some(end) = obey(session, order).await {
+                if let Some(end) = obey(mounted, order).await {
                     return end;
                 }
             }
@@ -103,23 +106,19 @@ async fn wait_for_end(session: &Session, signals: &mut Signals, control: &mut Co
 }
 
 /// Unmounts as ordered; if programs still use the mount, says so and goes on.
-async fn obey(session: &Session, order: StopOrder) -> Option<End> {
-    let how = if order.request.lazy { Unmount::Lazily } else { Unmount::IfUnused };
-    match session.unmount(how) {
+async fn obey(mounted: &Arc<Mounted>, order: StopOrder) -> Option<End> {
+    let drain = Duration::from_secs(order.request.drain_s);
+    if order.request.lazy {
+        detach_mount(mounted).await;
+        return Some(End { drain, done: Some(order.done) });
+    }
+    match unmount(mounted, Unmount::Clean).await {
         Ok(()) => {
-            session.ended().await;
-            Some(End { drain: Duration::from_secs(order.request.drain_s), done: Some(order.done) })
+            wait_until_unserved(mounted).await;
+            Some(End { drain, done: Some(order.done) })
         }
         Err(error) => {
-            let why = match error.raw_os_error() {
-                Some(libc::EBUSY) => {
-                    "programs still use the mount (`fuser -vm MOUNTPOINT` lists them); end them, or \
-                                      use --lazy. It stays mounted"
-                        .to_owned()
-                }
-                _ => format!("cannot unmount: {error}. It stays mounted"),
-            };
-            if order.done.send(Err(why)).is_err() {
+            if order.done.send(Err(format!("{error}. It stays mounted"))).is_err() {
                 tracing::debug!("whoever ordered the stop is gone");
             }
             None
@@ -127,15 +126,41 @@ async fn obey(session: &Session, order: StopOrder) -> Option<End> {
     }
 }
 
-/// After a lazy unmount programs may keep files open for ever; what they write from now on is not ours to
-/// wait for, so only the requests under way are.
-async fn unmount_lazily(session: &Session) {
-    if let Err(error) = session.unmount(Unmount::Lazily) {
+/// The kernel may wait for our answers before it lets go, so this is done on a thread that gives none.
+async fn unmount(mounted: &Arc<Mounted>, how: Unmount) -> Result<(), MountError> {
+    let mount = Arc::clone(mounted);
+    match tokio::task::spawn_blocking(move || mount.unmount(how)).await {
+        Ok(outcome) => outcome,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn detach_mount(mounted: &Arc<Mounted>) {
+    if let Err(error) = unmount(mounted, Unmount::Detach).await {
         tracing::warn!(%error, "cannot unmount");
     }
-    if crate::clock::timeout(LAST_WORDS, session.ended()).await.is_err() {
-        tracing::warn!("programs still have files of the mount open; they will get errors");
+    wait_until_unserved(mounted).await;
+}
+
+/// After a detach programs may keep files open for ever; what they write from now on is not ours to wait
+/// for, so only the requests under way are.
+async fn wait_until_unserved(mounted: &Mounted) {
+    match crate::clock::timeout(LAST_WORDS, mounted.wait()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the mount ended badly"),
+        Err(_elapsed) => tracing::warn!("programs still have files of the mount open; they will get errors"),
     }
+}
+
+/// How long the kernel may believe what it was told: as long as nobody else can change it.
+fn mount_options(config: &Config) -> MountOptions {
+    let default = MountOptions::default();
+    let ttl = match config.bridge.coherence {
+        Coherence::Exclusive => default.ttl,
+        Coherence::Ttl(ttl) => ttl.min(default.ttl),
+    };
+    let threads = usize::try_from(config.mount.threads).unwrap_or(default.threads);
+    MountOptions { ttl, threads, ..default }
 }
 
 /// Drains, then stops the tasks. A second signal ends the draining.
@@ -176,6 +201,7 @@ impl Control {
         config: &Config,
         mountpoint: &Path,
         bridge: &Arc<Bridge>,
+        files: &Arc<Fs>,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Control, DaemonError> {
         let socket = socket_path(&config.bridge.state_dir);
@@ -186,6 +212,7 @@ impl Control {
         let (end, ended) = oneshot::channel();
         let panel = ControlPanel {
             bridge: Arc::clone(bridge),
+            files: Arc::clone(files),
             mountpoint: mountpoint.to_owned(),
             config: config.file.clone(),
             metrics: Box::new(move || metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
