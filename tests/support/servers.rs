@@ -1,8 +1,6 @@
 //! Real object store servers for tests, by way of `scripts/servers`, which installs and starts them. A server that
 //! cannot be started fails the test: a test that is skipped proves nothing and looks like one that passed.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

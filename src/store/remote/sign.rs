@@ -14,7 +14,7 @@ use crate::store::{ErrorKind, StoreError, StoreResult};
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Signs requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Signer {
     /// Not at all: a public bucket, or a test.
     Nobody,
