@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::azure::{AzureAuthorizer, AzureCredentialProvider};
+use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider};
 use object_store::client::HttpRequest;
 use object_store::gcp::GcpCredentialProvider;
 
+use super::encode;
 use crate::clock;
 use crate::store::{ErrorKind, StoreError, StoreResult};
 
@@ -47,6 +48,23 @@ impl Signer {
             let detail = format!("cannot get credentials: {error}");
             StoreError::new(ErrorKind::Unavailable, operation, detail)
         })
+    }
+
+    /// What must follow the URL of a copy's source, so that the store may read it there: only a SAS token is
+    /// not taken from the request itself. It is a secret.
+    pub(super) async fn source_query(&self, operation: &'static str) -> StoreResult<String> {
+        let Signer::Azure { credentials, .. } = self else { return Ok(String::new()) };
+        let fetched = clock::timeout(CREDENTIALS_TIMEOUT, credentials.get_credential()).await;
+        let credential = match fetched {
+            Ok(Ok(credential)) => credential,
+            Ok(Err(_)) | Err(_) => {
+                let detail = "cannot get credentials for the source of a copy";
+                return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
+            }
+        };
+        let AzureCredential::SASToken(pairs) = &*credential else { return Ok(String::new()) };
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Ok(format!("?{}", encode::query(&pairs)))
     }
 
     async fn sign_with_credentials(&self, request: &mut HttpRequest) -> object_store::Result<()> {
