@@ -39,29 +39,14 @@ pub(super) enum Payload {
 impl Signer {
     /// Adds the headers (or, with a SAS token, the query) that prove who asks.
     pub(super) async fn sign(&self, operation: &'static str, request: &mut HttpRequest) -> StoreResult<()> {
-        let signing = self.sign_with_credentials(request);
-        let Ok(signed) = clock::timeout(CREDENTIALS_TIMEOUT, signing).await else {
-            let detail = format!("no credentials within {CREDENTIALS_TIMEOUT:?}");
-            return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
-        };
-        signed.map_err(|error| {
-            let detail = format!("cannot get credentials: {error}");
-            StoreError::new(ErrorKind::Unavailable, operation, detail)
-        })
+        in_time(operation, self.sign_with_credentials(request)).await
     }
 
     /// What must follow the URL of a copy's source, so that the store may read it there: only a SAS token is
     /// not taken from the request itself. It is a secret.
     pub(super) async fn source_query(&self, operation: &'static str) -> StoreResult<String> {
         let Signer::Azure { credentials, .. } = self else { return Ok(String::new()) };
-        let fetched = clock::timeout(CREDENTIALS_TIMEOUT, credentials.get_credential()).await;
-        let credential = match fetched {
-            Ok(Ok(credential)) => credential,
-            Ok(Err(_)) | Err(_) => {
-                let detail = "cannot get credentials for the source of a copy";
-                return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
-            }
-        };
+        let credential = in_time(operation, credentials.get_credential()).await?;
         let AzureCredential::SASToken(pairs) = &*credential else { return Ok(String::new()) };
         let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
         Ok(format!("?{}", encode::query(&pairs)))
@@ -92,4 +77,19 @@ impl Signer {
             }
         }
     }
+}
+
+/// Waits for credentials, but not for ever.
+async fn in_time<T>(
+    operation: &'static str,
+    credentials: impl Future<Output = object_store::Result<T>>,
+) -> StoreResult<T> {
+    let Ok(got) = clock::timeout(CREDENTIALS_TIMEOUT, credentials).await else {
+        let detail = format!("no credentials within {CREDENTIALS_TIMEOUT:?}");
+        return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
+    };
+    got.map_err(|error| {
+        let detail = format!("cannot get credentials: {error}");
+        StoreError::new(ErrorKind::Unavailable, operation, detail).caused_by(error)
+    })
 }
