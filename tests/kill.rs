@@ -2,8 +2,8 @@
 //!
 //! `BRIDGEFS_KILLS` is the number of kills (200), `BRIDGEFS_SEED` repeats a run's choices.
 
-#[path = "support/mount.rs"]
-mod mount;
+mod support;
+
 #[path = "kill/writer.rs"]
 mod writer;
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bridgefs::clock::Clock;
 use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
-use mount::{Mount, Site, pause, run};
+use support::mount::{Mount, Site, pause, run};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use writer::Writer;

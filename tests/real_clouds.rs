@@ -1,14 +1,7 @@
 //! The mount over a real S3 server (SeaweedFS) and Azurite: ordinary programs, and each of the two taken away in
 //! each way while they work (P2, P5, P9). The last word is that of clients which are not ours.
 
-#[path = "support/compare.rs"]
-mod compare;
-#[path = "support/mount.rs"]
-mod mount;
-#[path = "support/proxy.rs"]
-mod proxy;
-#[path = "support/servers.rs"]
-mod servers;
+mod support;
 
 #[path = "real_clouds/copy.rs"]
 mod copy;
@@ -21,8 +14,8 @@ mod tree;
 
 use std::future::Future;
 
-use mount::StoreTable;
-use servers::Place;
+use support::mount::StoreTable;
+use support::servers::Place;
 
 /// The table of a store that is reached at `endpoint`, and not where the server is.
 fn table(place: &Place, endpoint: Option<String>) -> StoreTable {

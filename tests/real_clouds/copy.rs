@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bridgefs::clock::Instant;
 
-use super::compare::{self, assert_same_content};
-use super::mount::{Mount, Site, run};
-use super::servers::{Kind, Place, Server};
+use crate::support::compare::{self, assert_same_content};
+use crate::support::mount::{Mount, Site, run};
+use crate::support::servers::{Kind, Place, Server};
 use super::tree::{Shape, Tree, assert_same_tree};
 use super::{block_on, table};
 

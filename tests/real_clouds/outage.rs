@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bridgefs::clock::Instant;
 
-use super::compare::assert_same_content;
-use super::mount::{Mount, Site, pause, wait_until};
+use crate::support::compare::assert_same_content;
+use crate::support::mount::{Mount, Site, pause, wait_until};
 use super::probe::{self, History, Seen};
-use super::proxy::{Mode, Proxy};
-use super::servers::{Kind, Place, Server};
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::servers::{Kind, Place, Server};
 use super::tree::{Shape, Tree, assert_same_tree};
 use super::{block_on, table};
 

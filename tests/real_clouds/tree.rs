@@ -122,5 +122,5 @@ fn name(at: usize) -> &'static str {
 /// Compares two trees as `diff` sees them.
 pub(crate) fn assert_same_tree(first: &Path, second: &Path) {
     let mut diff = std::process::Command::new("diff");
-    crate::mount::run(diff.args(["-r", "--no-dereference"]).args([first, second]));
+    crate::support::mount::run(diff.args(["-r", "--no-dereference"]).args([first, second]));
 }
