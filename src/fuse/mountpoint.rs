@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
-use nix::sys::statvfs::statvfs;
 use thiserror::Error;
 
 /// What `/proc/self/mountinfo` calls our mounts.
@@ -100,7 +99,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
     let mounted = mounted_at(&path).map_err(|e| other("reading /proc/self/mountinfo", e))?;
     if let Some(line) = mounted {
-        match ask(&path) {
+        match fs::metadata(&path) {
             Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) && line.fs_type == FS_TYPE => {
                 umount2(&path, MntFlags::MNT_DETACH).map_err(|e| other("removing a dead mount", e.into()))?;
             }
@@ -117,12 +116,6 @@ pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
         None => Ok(path),
         Some(_) => Err(MountError::NotEmpty(path)),
     }
-}
-
-/// Asks whoever serves the mount. Not by `stat`: the kernel answers that for a dead mount too, as long as the
-/// attributes of its root are valid.
-fn ask(path: &Path) -> io::Result<()> {
-    statvfs(path).map(drop).map_err(io::Error::from)
 }
 
 /// Without touching the last part, which may be a dead mount that nothing can look into.
