@@ -45,7 +45,8 @@ fn what_was_acknowledged_survives_kill_9_at_any_moment_and_both_stores_become_eq
             mount.stage(["dual-write", "live", "shadow"][rng.random_range(0..3)]);
         }
         let moment = Duration::from_millis(rng.random_range(1..600));
-        kill_under_load(&mut mount, &mut writers, moment, &format!("kill {kill}, ack {ack}"));
+        println!("kill {kill} after {moment:?} with ack {ack}");
+        kill_under_load(&mut mount, &mut writers, moment);
     }
     finish(&site, &mut writers);
 }
@@ -63,39 +64,35 @@ fn kill_while_starting(site: &Site, rng: &mut SmallRng) {
 }
 
 /// Everything is looked at first, so that each crash is judged by the next mount.
-fn kill_under_load(mount: &mut Mount<'_>, writers: &mut [Writer], moment: Duration, what: &str) {
+fn kill_under_load(mount: &mut Mount<'_>, writers: &mut [Writer], moment: Duration) {
+    look(writers);
     let killed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = writers
-            .iter_mut()
-            .map(|writer| {
-                let killed = &killed;
-                scope.spawn(move || {
-                    writer.look();
-                    let error = writer.work();
-                    assert!(
-                        killed.load(Ordering::SeqCst),
-                        "{what}: an operation failed before the kill: {error}"
-                    );
-                })
-            })
-            .collect();
+        for writer in writers {
+            let killed = &killed;
+            scope.spawn(move || {
+                let error = writer.work();
+                assert!(killed.load(Ordering::SeqCst), "an operation failed before the kill: {error}");
+            });
+        }
         pause(moment);
         killed.store(true, Ordering::SeqCst);
         mount.kill();
-        for thread in threads {
-            thread.join().unwrap_or_else(|panic| {
-                println!("{what}");
-                std::panic::resume_unwind(panic)
-            });
+    });
+}
+
+fn look(writers: &mut [Writer]) {
+    std::thread::scope(|scope| {
+        for writer in writers {
+            scope.spawn(|| writer.look());
         }
     });
 }
 
 fn finish(site: &Site, writers: &mut [Writer]) {
     let mount = site.mount();
-    writers.iter_mut().for_each(Writer::look);
-    mount.settle(Duration::from_secs(120));
+    look(writers);
+    mount.settle(Duration::from_secs(15));
     mount.unmount();
     let acked: u64 = writers.iter().map(|writer| writer.acked).sum();
     println!("{acked} operations were acknowledged");

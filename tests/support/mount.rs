@@ -94,6 +94,10 @@ impl Site {
     }
 
     fn config(&self) -> PathBuf {
+        self.home().join("bridge.toml")
+    }
+
+    fn write_config(&self) {
         let mut text = String::from("owner = \"tests@example.com\"\nremove_by = 2099-12-31\n");
         for (name, store) in ["first", "second"].iter().zip(&self.stores) {
             write!(text, "[stores.{name}]\nurl = {:?}\n", store.url).expect("a String takes it");
@@ -104,9 +108,7 @@ impl Site {
         push_all(&mut text, &self.bridge);
         text.push_str("[cache]\n");
         push_all(&mut text, &self.cache);
-        let path = self.home().join("bridge.toml");
-        fs::write(&path, text).expect("the configuration is written");
-        path
+        fs::write(self.config(), text).expect("the configuration is written");
     }
 
     fn command(&self) -> Command {
@@ -126,6 +128,7 @@ impl Site {
 
     /// Starts the daemon and waits for nothing.
     pub fn start(&self) -> Mount<'_> {
+        self.write_config();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.home().join("log"));
         let log = log.expect("the log can be written");
         let daemon = self
@@ -179,7 +182,7 @@ impl Mount<'_> {
 
     /// What `bridgefs VERB ARGS..` prints about this bridge; it must succeed.
     pub fn ask(&self, verb: &str, arguments: &[&str]) -> Output {
-        let config = self.site.home().join("bridge.toml");
+        let config = self.site.config();
         let output = self.site.command().arg(verb).args(arguments).arg("--config").arg(config).output();
         let output = output.expect("the program was built");
         let errors = String::from_utf8_lossy(&output.stderr);
