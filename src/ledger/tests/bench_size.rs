@@ -37,7 +37,7 @@ fn disk_bytes(fixture: &Fixture) -> u64 {
 }
 
 #[test]
-#[ignore = "writes 200,000 objects: half a minute without optimisation"]
+#[ignore = "writes 200,000 objects: minutes without optimisation"]
 fn an_object_with_two_replicas_takes_less_than_400_bytes() {
     let mut fixture = Fixture::new();
     let mut inos = Vec::new();
