@@ -1,0 +1,190 @@
+//! Copies inside the bucket, and metadata, which S3 and Google only change by a copy onto itself.
+
+use bytes::Bytes;
+use http::Method;
+
+use super::flavor::Header;
+use super::{Bucket, Flavor};
+use crate::object::{ETag, Key};
+use crate::store::remote::{encode, xml};
+use crate::store::{
+    Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store as _, StoreError, StoreResult, UploadId,
+};
+
+/// The largest object that S3 copies in one request.
+const COPY_BYTES_MAX: u64 = 5 << 30;
+/// The part of a larger copy, unless more than 10,000 would be needed: small enough to be done in time.
+const COPY_PART_BYTES: u64 = 512 << 20;
+/// The most parts of one upload.
+const PARTS_MAX: u64 = 10_000;
+
+/// What the target of a copy gets as metadata.
+enum CopiedMeta<'a> {
+    /// The source's.
+    Kept,
+    /// This.
+    Replaced(&'a ObjectMeta),
+}
+
+impl Bucket {
+    pub(super) async fn copy_object(
+        &self,
+        from: &Key,
+        from_etag: &ETag,
+        to: &Key,
+        condition: &Condition,
+    ) -> StoreResult<ETag> {
+        if !self.quirks().pinned_copy {
+            // Not safe against a write in between, but all that this server allows.
+            self.expect_state("copy", from, from_etag).await?;
+        }
+        if *condition != Condition::Always && !self.quirks().conditional_copy {
+            if !self.capabilities().conditional_complete {
+                let detail = "this server ignores conditions on the target of a copy";
+                return Err(StoreError::new(ErrorKind::Unsupported, "copy", detail).on(to));
+            }
+            return self.copy_by_parts("copy", from, from_etag, to, condition).await;
+        }
+        let copied = self.copy_at_once("copy", from, from_etag, to, condition, CopiedMeta::Kept).await;
+        match copied {
+            Err(error) if self.is_too_large(from, &error).await => {
+                self.copy_by_parts("copy", from, from_etag, to, condition).await
+            }
+            copied => copied,
+        }
+    }
+
+    pub(super) async fn replace_meta(
+        &self,
+        key: &Key,
+        if_match: &ETag,
+        meta: &ObjectMeta,
+    ) -> StoreResult<ETag> {
+        let info = self.expect_state("set_meta", key, if_match).await?;
+        let content_type = meta.content_type.clone().or(info.meta.content_type.clone());
+        let meta = ObjectMeta { content_type, user: meta.user.clone() };
+        // Without a condition on the target a write that lands during the copy would be undone.
+        let condition = match self.quirks().conditional_copy {
+            true => Condition::Matches(if_match.clone()),
+            false => Condition::Always,
+        };
+        if self.flavor == Flavor::Aws && info.size > COPY_BYTES_MAX {
+            let info = ObjectInfo { meta, ..info };
+            let condition = Condition::Matches(if_match.clone());
+            return self.copy_parts_of("set_meta", key, &info, key, &condition).await;
+        }
+        self.copy_at_once("set_meta", key, if_match, key, &condition, CopiedMeta::Replaced(&meta)).await
+    }
+
+    async fn copy_at_once(
+        &self,
+        operation: &'static str,
+        from: &Key,
+        from_etag: &ETag,
+        to: &Key,
+        condition: &Condition,
+        meta: CopiedMeta<'_>,
+    ) -> StoreResult<ETag> {
+        let mut request = self.on_object(operation, Method::PUT, to, &[])?.patient();
+        request = request.headers(self.copy_source(from, from_etag));
+        request = request.headers(self.flavor.write_condition(condition));
+        if let CopiedMeta::Replaced(meta) = meta {
+            request = request.headers([self.flavor.replace_metadata()]);
+            for (name, value) in self.meta_headers(meta) {
+                request = request.header(&name, &value);
+            }
+        }
+        let answer = self.wire.send(request).await?;
+        let generation = self.flavor.generation(&answer);
+        let copied: xml::Tagged = answer.into_document().await?;
+        match (self.flavor, generation) {
+            (Flavor::Aws, _) => Ok(ETag::new(&copied.etag)),
+            (Flavor::Google, Some(generation)) => Ok(generation),
+            (Flavor::Google, None) => Ok(self.head_object(to).await?.etag),
+        }
+    }
+
+    /// What is there, if it is the state `etag`.
+    async fn expect_state(&self, operation: &'static str, key: &Key, etag: &ETag) -> StoreResult<ObjectInfo> {
+        let info = self.head_object(key).await?;
+        if info.etag != *etag {
+            let detail = "the object has another state";
+            return Err(StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key));
+        }
+        Ok(info)
+    }
+
+    fn copy_source(&self, from: &Key, etag: &ETag) -> [Header; 2] {
+        let source = format!("/{}/{}", self.bucket, encode::path(&self.full_key(from)));
+        self.flavor.copy_source(source, etag)
+    }
+
+    /// S3 says `InvalidRequest` for a source that is too large, and for other things too.
+    async fn is_too_large(&self, from: &Key, error: &StoreError) -> bool {
+        self.flavor == Flavor::Aws
+            && error.kind() == ErrorKind::Unsupported
+            && self.head_object(from).await.is_ok_and(|info| info.size > COPY_BYTES_MAX)
+    }
+
+    /// Copies by an upload whose parts the server takes from the source. It needs no condition on a copy,
+    /// only one on a completion, which more servers obey.
+    async fn copy_by_parts(
+        &self,
+        operation: &'static str,
+        from: &Key,
+        from_etag: &ETag,
+        to: &Key,
+        condition: &Condition,
+    ) -> StoreResult<ETag> {
+        let info = self.expect_state(operation, from, from_etag).await?;
+        if info.size == 0 {
+            return self.put_object(to, Bytes::new(), &info.meta, condition).await;
+        }
+        self.copy_parts_of(operation, from, &info, to, condition).await
+    }
+
+    /// The same, with the metadata of `info`.
+    async fn copy_parts_of(
+        &self,
+        operation: &'static str,
+        from: &Key,
+        info: &ObjectInfo,
+        to: &Key,
+        condition: &Condition,
+    ) -> StoreResult<ETag> {
+        let upload = self.initiate(operation, to, &info.meta).await?;
+        let mut parts = Vec::new();
+        let part_bytes = COPY_PART_BYTES.max(info.size.div_ceil(PARTS_MAX));
+        let mut start = 0;
+        while start < info.size {
+            let end = info.size.min(start + part_bytes);
+            let number = u32::try_from(parts.len() + 1).expect("10,000 parts at most");
+            let query = [("partNumber", &*number.to_string()), ("uploadId", &*upload.0)];
+            let request = self.on_object(operation, Method::PUT, to, &query)?.patient();
+            let request = request
+                .headers(self.copy_source(from, &info.etag))
+                .header("x-amz-copy-source-range", &format!("bytes={start}-{}", end - 1));
+            let copied = async { self.wire.send(request).await?.into_document::<xml::Tagged>().await };
+            match copied.await {
+                Ok(copied) => {
+                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() });
+                }
+                Err(error) => return Err(self.give_up(to, &upload, error).await),
+            }
+            start = end;
+        }
+        match self.complete(operation, to, &upload, &parts, condition).await {
+            Ok(etag) => Ok(etag),
+            Err(error) => Err(self.give_up(to, &upload, error).await),
+        }
+    }
+
+    /// Parts of a copy that failed cost money until they are removed. The copy's own error is the one to
+    /// report; a removal that fails too is left to the bucket's lifecycle rule.
+    async fn give_up(&self, to: &Key, upload: &UploadId, error: StoreError) -> StoreError {
+        if let Err(left) = self.abort(to, upload).await {
+            tracing::warn!(error = %left, "the parts of a failed copy stay in the bucket");
+        }
+        error
+    }
+}
