@@ -1,1 +1,24 @@
-//! To be written.
+//! Kernel requests to [`crate::fs`] calls and back: thin, and the only place with errno.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mountpoint` | the directory that is mounted on, and every reason not to |
+//! | `session` | mount, serve, unmount |
+//! | `ops` | one request, one call, one reply |
+//! | `replies` | what our answers look like to the kernel |
+//! | `hybrid` | on which thread an operation runs |
+//! | `invalidate` | telling the kernel what changed behind it |
+//! | `errno`, `time` | the kernel's words |
+
+mod errno;
+mod hybrid;
+mod invalidate;
+mod mountpoint;
+mod ops;
+mod replies;
+mod session;
+mod time;
+
+pub use invalidate::{Invalidate, Invalidator};
+pub use mountpoint::MountError;
+pub use session::{MountOptions, Mounted, Unmount, mount};

@@ -1,0 +1,224 @@
+//! Attributes: the ledger's, but for open files that are being changed.
+
+use std::sync::Arc;
+
+use super::handles::HandleId;
+use super::inodes::{ContentState, InodeRef, State};
+use super::open::{Access, Truncate};
+use super::{Fs, FsError, FsResult};
+use crate::ledger::{AttrChange, Node};
+use crate::object::{Ino, Kind, NanoTime};
+
+/// What `stat` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its number.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, without the kind.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last access: set by `utimens` only, as on a `noatime` mount.
+    pub atime: NanoTime,
+    /// Last change of content.
+    pub mtime: NanoTime,
+    /// Last change of content or attributes.
+    pub ctime: NanoTime,
+    /// Names: 1 for a file, 0 once it is removed, 2 for every directory (counting its subdirectories
+    /// would mean to list it; programs that look at it must cope, as on btrfs).
+    pub nlink: u32,
+}
+
+impl FileInfo {
+    pub(super) fn of(node: &Node) -> FileInfo {
+        let nlink = if node.kind == Kind::Directory { 2 } else { 1 };
+        FileInfo {
+            ino: node.ino,
+            kind: node.kind,
+            mode: node.attrs.mode,
+            uid: node.attrs.uid,
+            gid: node.attrs.gid,
+            size: node.size,
+            atime: node.atime,
+            mtime: node.attrs.mtime,
+            ctime: node.ctime,
+            nlink,
+        }
+    }
+}
+
+/// A change of attributes; `None` leaves a field. "Now" has been resolved by the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttrs {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<NanoTime>,
+    /// Last change of content.
+    pub mtime: Option<NanoTime>,
+}
+
+impl SetAttrs {
+    fn without_size(self, now: NanoTime) -> Option<AttrChange> {
+        let SetAttrs { mode, uid, gid, size: _, atime, mtime } = self;
+        let change = AttrChange { mode: mode.map(|m| m & 0o7777), uid, gid, atime, mtime, ctime: now };
+        let nothing = AttrChange { ctime: now, ..AttrChange::default() };
+        (change != nothing).then_some(change)
+    }
+}
+
+impl Fs {
+    /// What `stat` shows of a node. A file that is being changed shows its live length and times; a file
+    /// without a name shows what it was, as long as it is open.
+    pub async fn getattr(&self, ino: Ino) -> FsResult<FileInfo> {
+        let inode = self.inodes.enter(ino);
+        // Held until both are read: a file that is committed and closed in between would give the
+        // ledger's old length without the live one.
+        let state = inode.state.read().await;
+        let node = match &state.orphan {
+            Some(orphan) => orphan.node.clone(),
+            None => self.node(ino).await?,
+        };
+        Ok(overlay(&node, &inode, &state))
+    }
+
+    /// The attributes of a node that was just read from the ledger while [`InodeTable::departures`] was
+    /// `before`.
+    ///
+    /// [`InodeTable::departures`]: super::inodes::InodeTable::departures
+    pub(super) async fn live(&self, node: &Node, before: u64) -> FsResult<FileInfo> {
+        if node.kind != Kind::File {
+            return Ok(FileInfo::of(node));
+        }
+        if self.inodes.contains(node.ino) || self.inodes.departures() != before {
+            return self.getattr(node.ino).await;
+        }
+        Ok(FileInfo::of(node))
+    }
+
+    pub(super) async fn node(&self, ino: Ino) -> FsResult<Node> {
+        let node = self.ask(self.bridge.node(ino)).await?;
+        node.ok_or_else(|| FsError::not_found("it is gone"))
+    }
+
+    /// Changes attributes -> what `stat` shows then. A new length without a handle is committed and
+    /// acknowledged before this returns, as a close would; with a handle that is left to its close.
+    pub async fn setattr(
+        self: &Arc<Self>,
+        ino: Ino,
+        handle: Option<HandleId>,
+        change: SetAttrs,
+    ) -> FsResult<FileInfo> {
+        if let Some(size) = change.size {
+            match handle {
+                Some(handle) => self.set_size_through(ino, handle, size).await?,
+                None => self.set_size_alone(ino, size).await?,
+            }
+        }
+        if let Some(attrs) = change.without_size(self.now()) {
+            self.apply(ino, attrs).await?;
+        }
+        self.getattr(ino).await
+    }
+
+    async fn set_size_through(&self, ino: Ino, handle: HandleId, size: u64) -> FsResult<()> {
+        let file = self.files.of(handle, ino)?;
+        file.writable()?;
+        let done = self.set_size(&file.inode, size).await;
+        file.debt.add();
+        done
+    }
+
+    async fn set_size_alone(self: &Arc<Self>, ino: Ino, size: u64) -> FsResult<()> {
+        if self.node(ino).await?.kind != Kind::File {
+            return Err(FsError::Invalid("only a file has a length that can be set"));
+        }
+        let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };
+        let opened = self.open(ino, Access::Write, truncate).await?;
+        let file = self.files.get(opened.handle)?;
+        let done = match self.set_size(&file.inode, size).await {
+            Ok(()) => self.make_safe(&file.inode).await,
+            Err(error) => Err(error),
+        };
+        drop(file);
+        self.release(opened.handle).await?;
+        done
+    }
+
+    /// Attributes go to the ledger at once, whether or not the content is being changed.
+    async fn apply(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
+        let Some(inode) = self.inodes.find(ino) else {
+            return self.change_in_ledger(ino, change).await;
+        };
+        // A commit under way carries the time from before: it must not end after this.
+        let alone = match change.mtime {
+            Some(_) => Some(inode.changes.lock().await),
+            None => None,
+        };
+        if let Some(orphan) = &mut inode.state.write().await.orphan {
+            apply_to(&mut orphan.node, &change);
+        } else {
+            self.change_in_ledger(ino, change).await?;
+        }
+        if let Some(mtime) = change.mtime {
+            self.note_mtime(&inode, mtime).await;
+        }
+        drop(alone);
+        Ok(())
+    }
+
+    async fn change_in_ledger(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
+        let bridge = Arc::clone(&self.bridge);
+        self.carry_out(async move { bridge.set_attrs(ino, change).await }).await?;
+        Ok(())
+    }
+
+    /// The later commit carries this time, unless a write comes after it.
+    async fn note_mtime(&self, inode: &InodeRef, mtime: NanoTime) {
+        if inode.lease().await.is_some() {
+            inode.set_mtime(mtime);
+        }
+    }
+}
+
+fn apply_to(node: &mut Node, change: &AttrChange) {
+    let AttrChange { mode, uid, gid, atime, mtime, ctime } = *change;
+    let attrs = &mut node.attrs;
+    attrs.mode = mode.unwrap_or(attrs.mode);
+    attrs.uid = uid.unwrap_or(attrs.uid);
+    attrs.gid = gid.unwrap_or(attrs.gid);
+    attrs.mtime = mtime.unwrap_or(attrs.mtime);
+    node.atime = atime.unwrap_or(node.atime);
+    node.ctime = ctime;
+}
+
+/// While a file is staged, its local file is the truth about length and times.
+fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
+    let mut info = FileInfo::of(node);
+    if state.orphan.is_some() {
+        info.nlink = 0;
+    }
+    match &state.content {
+        ContentState::Staged(lease) => {
+            let live = inode.times();
+            info.size = lease.len();
+            info.mtime = live.mtime.unwrap_or(info.mtime);
+            info.ctime = live.ctime.map_or(info.ctime, |ctime| ctime.max(info.ctime));
+        }
+        ContentState::Clean(content) => info.size = content.size(),
+        ContentState::Idle => {}
+    }
+    info
+}

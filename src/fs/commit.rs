@@ -1,0 +1,165 @@
+//! When content becomes a version: flush, fsync, and the commits that nobody waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::handles::HandleId;
+use super::inodes::{Committed, ContentState, InodeRef};
+use super::open::Access;
+use super::{Fs, FsError, FsResult};
+use crate::bridge::BridgeErrorKind;
+use crate::cache::Lease;
+use crate::clock::sleep;
+use crate::object::{Ino, NanoTime, Version};
+
+/// The first wait before a commit that nobody waits for is tried again; doubles with each failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+impl Fs {
+    /// A file descriptor is closed: what was written is committed and acknowledged. Closers that come at
+    /// once share one commit, and each of them hears how it ended.
+    pub async fn flush(&self, handle: HandleId) -> FsResult<()> {
+        let file = self.files.get(handle)?;
+        if file.access == Access::Read {
+            return Ok(());
+        }
+        let debt = file.debt.open();
+        if debt.is_none() && !has_changes(&file.inode).await {
+            return Ok(());
+        }
+        self.make_safe(&file.inode).await?;
+        file.debt.settle(debt.unwrap_or(0));
+        Ok(())
+    }
+
+    /// Everything written so far is committed and acknowledged when this returns, also what others wrote
+    /// or committed a moment ago.
+    pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
+        let file = self.files.get(handle)?;
+        self.make_safe(&file.inode).await
+    }
+
+    /// Every change of names and attributes so far survives a power failure when this returns.
+    pub async fn fsync_dir(&self) -> FsResult<()> {
+        self.ask(self.bridge.sync_namespace()).await
+    }
+
+    /// Commits what is not committed, then waits for the acknowledgement.
+    pub(super) async fn make_safe(&self, inode: &InodeRef) -> FsResult<()> {
+        match self.commit_changes(inode).await? {
+            Some(version) => Ok(self.bridge.acknowledged(inode.ino(), version).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Commits the staged file if it differs from the last version -> the version that now stands for
+    /// it, or `None` where there is nothing to wait for. A failure leaves it as it is, to be tried again.
+    pub(super) async fn commit_changes(&self, inode: &InodeRef) -> FsResult<Option<Version>> {
+        let _alone = inode.changes.lock().await;
+        let Some(lease) = named_lease(inode).await else { return Ok(None) };
+        if !inode.is_dirty(&lease) {
+            return Ok(inode.committed().version);
+        }
+        let generation = lease.generation();
+        let mtime = self.mtime_to_commit(inode).await?;
+        match self.bridge.commit(&lease, mtime).await {
+            Ok(version) => {
+                inode.set_committed(Committed { generation: Some(generation), version: Some(version) });
+                self.remember(inode.ino(), version);
+                Ok(Some(version))
+            }
+            Err(error) => self.explain_failed_commit(inode, error.into()).await,
+        }
+    }
+
+    async fn mtime_to_commit(&self, inode: &InodeRef) -> FsResult<NanoTime> {
+        if let Some(mtime) = inode.times().mtime {
+            return Ok(mtime);
+        }
+        let node = self.ask(self.bridge.node(inode.ino())).await?;
+        Ok(node.map_or_else(|| self.now(), |node| node.attrs.mtime))
+    }
+
+    /// A file that lost its name meanwhile has no version to be; a damaged one takes no more writes.
+    async fn explain_failed_commit(&self, inode: &InodeRef, error: FsError) -> FsResult<Option<Version>> {
+        match error.bridge_kind() {
+            Some(BridgeErrorKind::NotFound) if inode.state.read().await.orphan.is_some() => return Ok(None),
+            Some(BridgeErrorKind::Damaged) => inode.refuse_writes(),
+            Some(_) | None => {}
+        }
+        Err(error)
+    }
+
+    /// A commit failed and nobody is left to be told.
+    pub(super) fn note_failed_commit(self: &Arc<Self>, inode: &InodeRef, error: &FsError) {
+        tracing::error!(ino = %inode.ino(), %error, "changes of a closed file could not be committed; they are kept and tried again");
+        self.failed_commits.fetch_add(1, Ordering::Relaxed);
+        let before = self.unsettled.lock().insert(inode.ino(), (inode.clone(), error.to_string()));
+        if before.is_none() {
+            tokio::spawn(Arc::clone(self).settle(inode.ino()));
+        }
+    }
+
+    /// Keeps the staged changes of a closed file in view.
+    pub(super) fn keep_unsettled(&self, inode: &InodeRef) {
+        let mut unsettled = self.unsettled.lock();
+        let reason = || (inode.clone(), "closed before its changes were committed".to_owned());
+        unsettled.entry(inode.ino()).or_insert_with(reason);
+    }
+
+    pub(super) fn forget_unsettled(&self, ino: Ino) {
+        // Dropped outside the lock: the reference takes the table's.
+        let gone = self.unsettled.lock().remove(&ino);
+        drop(gone);
+    }
+
+    /// Goes on trying until the changes of a closed file are committed.
+    async fn settle(self: Arc<Self>, ino: Ino) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+            if self.try_settle(ino).await {
+                return;
+            }
+        }
+    }
+
+    /// One more try for a closed file -> whether there is nothing left to do.
+    pub async fn try_settle(&self, ino: Ino) -> bool {
+        let Some((inode, _)) = self.unsettled.lock().get(&ino).map(|(i, e)| (i.clone(), e.clone())) else {
+            return true;
+        };
+        match self.commit_changes(&inode).await {
+            Ok(_) => {
+                self.forget_unsettled(ino);
+                let mut state = inode.state.write().await;
+                if state.handles == 0 {
+                    self.let_go(&inode, &mut state).await;
+                }
+                true
+            }
+            Err(error) => {
+                self.unsettled.lock().insert(ino, (inode, error.to_string()));
+                false
+            }
+        }
+    }
+}
+
+/// The staged file, unless it has no name any more.
+async fn named_lease(inode: &InodeRef) -> Option<Lease> {
+    let state = inode.state.read().await;
+    match &state.content {
+        ContentState::Staged(lease) if state.orphan.is_none() => Some(lease.clone()),
+        ContentState::Staged(_) | ContentState::Clean(_) | ContentState::Idle => None,
+    }
+}
+
+/// Whether something was written that no commit covers.
+async fn has_changes(inode: &InodeRef) -> bool {
+    inode.lease().await.is_some_and(|lease| inode.is_dirty(&lease))
+}

@@ -1,0 +1,96 @@
+//! Directories as streams. A position is made from an inode number, so it stays right whatever is added or
+//! removed meanwhile, and nothing is kept between two calls.
+
+use super::attrs::FileInfo;
+use super::handles::{DirHandle, HandleId};
+use super::{Fs, FsError, FsResult};
+use crate::bridge::BridgeErrorKind;
+use crate::ledger::Node;
+use crate::object::{Ino, Kind};
+
+/// The position after `.`.
+const AFTER_SELF: u64 = 1;
+/// The position after `..`; that after a node is its number and this.
+const AFTER_PARENT: u64 = 2;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Box<str>,
+    /// The node.
+    pub info: FileInfo,
+    /// Where the stream goes on after it.
+    pub next: u64,
+}
+
+impl Fs {
+    /// Opens a directory.
+    pub async fn opendir(&self, ino: Ino) -> FsResult<HandleId> {
+        let inode = self.inodes.enter(ino);
+        let mut state = inode.state.write().await;
+        if state.orphan.is_none() && self.node(ino).await?.kind != Kind::Directory {
+            return Err(FsError::bridge(BridgeErrorKind::NotADirectory, "not a directory"));
+        }
+        state.handles += 1;
+        drop(state);
+        Ok(self.dirs.insert(DirHandle { inode }))
+    }
+
+    /// Closes a directory.
+    pub async fn releasedir(&self, handle: HandleId) -> FsResult<()> {
+        let dir = self.dirs.remove(handle)?;
+        let mut state = dir.inode.state.write().await;
+        state.handles = state.handles.saturating_sub(1);
+        if state.handles == 0 {
+            state.orphan = None;
+        }
+        Ok(())
+    }
+
+    /// Up to `limit` entries from `position` (0 is the beginning) on; empty is the end. `.` and `..` come
+    /// first, alone.
+    pub async fn readdir(&self, handle: HandleId, position: u64, limit: usize) -> FsResult<Vec<DirEntry>> {
+        let dir = self.dirs.get(handle)?;
+        let ino = dir.inode.ino();
+        let orphan = dir.inode.state.read().await.orphan.as_ref().map(|orphan| orphan.node.clone());
+        if position < AFTER_PARENT {
+            return self.dots(ino, orphan, position).await;
+        }
+        if orphan.is_some() {
+            return Ok(Vec::new());
+        }
+        let before = self.inodes.departures();
+        let nodes = self.ask(self.bridge.list(ino, Ino(position - AFTER_PARENT), limit)).await?;
+        let mut entries = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            if let Some(info) = self.still_there(&node, before).await? {
+                entries.push(DirEntry { name: node.name, info, next: node.ino.0 + AFTER_PARENT });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The live attributes, or nothing if it was removed since it was listed.
+    async fn still_there(&self, node: &Node, before: u64) -> FsResult<Option<FileInfo>> {
+        match self.live(node, before).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.bridge_kind() == Some(BridgeErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn dots(&self, ino: Ino, orphan: Option<Node>, position: u64) -> FsResult<Vec<DirEntry>> {
+        let node = match orphan {
+            Some(node) => node,
+            None => self.node(ino).await?,
+        };
+        let parent = match self.node(node.parent).await {
+            Ok(parent) => FileInfo::of(&parent),
+            Err(_) => FileInfo::of(&node),
+        };
+        let here = DirEntry { name: ".".into(), info: FileInfo::of(&node), next: AFTER_SELF };
+        let above = DirEntry { name: "..".into(), info: parent, next: AFTER_PARENT };
+        Ok([here, above].into_iter().filter(|entry| entry.next > position).collect())
+    }
+}

@@ -1,0 +1,48 @@
+use thiserror::Error;
+
+use crate::bridge::{BridgeError, BridgeErrorKind};
+use crate::object::Ino;
+
+/// The answer of the file system.
+pub type FsResult<T> = Result<T, FsError>;
+
+/// Why an operation failed. `fuse` maps each to one errno.
+#[derive(Debug, Error)]
+pub enum FsError {
+    /// The bridge said so.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// The handle is not open, or not in the way that the operation needs.
+    #[error("no such open file")]
+    BadHandle,
+    /// An earlier failure of the local disk left the content in doubt: nothing is written over it until
+    /// all have closed the file.
+    #[error("writes to inode {0} are refused since the local disk failed; close the file and open it again")]
+    Refused(Ino),
+    /// The end lies beyond what a file can have.
+    #[error("the file would be too large")]
+    TooLarge,
+    /// The arguments make no sense for this node.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+impl FsError {
+    /// A failure of the bridge's kinds that the file system itself saw.
+    pub(super) fn bridge(kind: BridgeErrorKind, detail: impl Into<String>) -> FsError {
+        FsError::Bridge(BridgeError::new(kind, detail))
+    }
+
+    /// The node or name is not there.
+    pub(super) fn not_found(detail: impl Into<String>) -> FsError {
+        FsError::bridge(BridgeErrorKind::NotFound, detail)
+    }
+
+    /// The bridge's kind, if the bridge's.
+    pub fn bridge_kind(&self) -> Option<BridgeErrorKind> {
+        match self {
+            FsError::Bridge(error) => Some(error.kind()),
+            FsError::BadHandle | FsError::Refused(_) | FsError::TooLarge | FsError::Invalid(_) => None,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading and writing open files.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::handles::{FileHandle, HandleId};
+use super::inodes::ContentState;
+use super::{Fs, FsError, FsResult, disk};
+use crate::cache::Lease;
+
+/// Where a write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At this offset in bytes.
+    At(u64),
+    /// At the end, wherever that is when it is written.
+    End,
+}
+
+/// What the read found the content in.
+enum Source {
+    Pinned(crate::bridge::Content),
+    Local(Lease),
+}
+
+/// A write that is ready to be done: the content is local and there is room. Dropping it does nothing.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    fs: &'a Fs,
+    file: Arc<FileHandle>,
+    lease: Lease,
+    place: Place,
+}
+
+impl Writer<'_> {
+    /// Writes all of `data` to the local file, on the calling thread.
+    pub fn write(self, data: &[u8]) -> FsResult<()> {
+        let inode = &self.file.inode;
+        inode.check_writes()?;
+        inode.touch(self.fs.now());
+        let written = match self.place {
+            Place::At(offset) => disk::write_at(inode, &self.lease, offset, data),
+            Place::End => disk::append(inode, &self.lease, data),
+        };
+        self.file.debt.add();
+        written
+    }
+}
+
+impl Fs {
+    /// Up to `len` bytes from `offset`; fewer only at the end.
+    pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Bytes> {
+        let file = self.files.get(handle)?;
+        let source = match &file.inode.state.read().await.content {
+            ContentState::Clean(content) => Source::Pinned(content.clone()),
+            ContentState::Staged(lease) => Source::Local(lease.clone()),
+            ContentState::Idle => return Err(FsError::BadHandle),
+        };
+        match source {
+            Source::Pinned(content) => self.ask(self.bridge.read(&content, offset, len)).await,
+            Source::Local(lease) => disk::read_at(&lease, offset, len),
+        }
+    }
+
+    /// Prepares a write of `len` bytes: everything that may wait is done here, so that the bytes
+    /// themselves need not be copied to be kept for later.
+    pub async fn writer(&self, handle: HandleId, place: Place, len: u64) -> FsResult<Writer<'_>> {
+        let file = self.files.get(handle)?;
+        file.writable()?;
+        file.inode.check_writes()?;
+        let lease = self.make_staged(&file.inode, u64::MAX).await?;
+        let growth = match place {
+            // A gap takes no room on the disk.
+            Place::At(offset) => offset.saturating_add(len).saturating_sub(lease.len()).min(len),
+            Place::End => len,
+        };
+        if growth > 0 {
+            self.bridge.reserve(growth).await?;
+        }
+        Ok(Writer { fs: self, file, lease, place })
+    }
+
+    /// The same where nothing has to be waited for; `None` where something has.
+    pub fn writer_at_once(&self, handle: HandleId, place: Place, len: u64) -> Option<FsResult<Writer<'_>>> {
+        let file = self.files.get(handle).ok()?;
+        let is_staged = {
+            let state = file.inode.state.try_read().ok()?;
+            matches!(state.content, ContentState::Staged(_))
+        };
+        // Bringing content in is not begun here, only to be dropped at its first wait.
+        if is_staged { self.writer(handle, place, len).now_or_never() } else { None }
+    }
+
+    /// Writes all of `data`.
+    pub async fn write(&self, handle: HandleId, place: Place, data: &[u8]) -> FsResult<()> {
+        self.writer(handle, place, data.len() as u64).await?.write(data)
+    }
+}

@@ -1,0 +1,142 @@
+//! Opening and closing files.
+
+use std::sync::Arc;
+
+use super::handles::{Debt, FileHandle, HandleId};
+use super::inodes::{ContentState, InodeRef, State};
+use super::{Fs, FsResult};
+use crate::cache::Lease;
+use crate::object::{Ino, Version};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only to read.
+    Read,
+    /// To write, perhaps also to read.
+    Write,
+}
+
+/// What an open does to the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncate {
+    /// It stays.
+    Keep,
+    /// It is thrown away (`O_TRUNC`).
+    ToZero,
+}
+
+/// A file that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The handle.
+    pub handle: HandleId,
+    /// The content is the one that this mount had open last: pages that the kernel kept are right.
+    pub unchanged: bool,
+}
+
+impl Fs {
+    /// Opens a file. All who have it open share one content; the first one pins the version.
+    pub async fn open(self: &Arc<Self>, ino: Ino, access: Access, truncate: Truncate) -> FsResult<Opened> {
+        let inode = self.inodes.enter(ino);
+        let mut state = inode.state.write().await;
+        let mut already_empty = false;
+        if matches!(state.content, ContentState::Idle) {
+            state.content = match truncate {
+                Truncate::Keep => self.pin(&inode).await?,
+                Truncate::ToZero => self.pin_empty(&inode).await?,
+            };
+            already_empty = truncate == Truncate::ToZero;
+        }
+        if state.handles == 0 {
+            inode.accept_writes();
+        }
+        let unchanged = self.is_unchanged(&inode, &state);
+        state.handles += 1;
+        drop(state);
+        let file = FileHandle { inode: inode.clone(), access, debt: Debt::default() };
+        if truncate == Truncate::ToZero {
+            let emptied = if already_empty { Ok(()) } else { self.set_size(&inode, 0).await };
+            if let Err(error) = emptied {
+                self.close(&inode).await;
+                return Err(error);
+            }
+            file.debt.add();
+        }
+        Ok(Opened { handle: self.files.insert(file), unchanged })
+    }
+
+    /// The first handle of a file that was just made, on its new staged file.
+    pub(super) async fn open_new(&self, ino: Ino, lease: Lease) -> HandleId {
+        let inode = self.inodes.enter(ino);
+        let mut state = inode.state.write().await;
+        state.content = ContentState::Staged(lease);
+        state.handles += 1;
+        inode.touch(self.now());
+        drop(state);
+        self.remember(ino, Version::UNCOMMITTED);
+        let file = FileHandle { inode, access: Access::Write, debt: Debt::default() };
+        file.debt.add();
+        self.files.insert(file)
+    }
+
+    /// Compares with what was seen last, and remembers what is seen now.
+    fn is_unchanged(&self, inode: &InodeRef, state: &State) -> bool {
+        let version = match &state.content {
+            ContentState::Clean(content) => content.version(),
+            ContentState::Staged(_) => inode.committed().version.unwrap_or(Version::UNCOMMITTED),
+            ContentState::Idle => return false,
+        };
+        // Whoever has it open already sees what is written, and so do the kernel's pages.
+        self.remember(inode.ino(), version) == Some(version) || state.handles > 0
+    }
+
+    /// Notes the version that the kernel's pages agree with -> the one before.
+    pub(super) fn remember(&self, ino: Ino, version: Version) -> Option<Version> {
+        self.seen.lock().put(ino, version)
+    }
+
+    /// The kernel is done with a handle: no file descriptor and no mapping refers to it. Changes that no
+    /// `flush` has seen (stores through a mapping, a killed process) are committed now; nobody is left to
+    /// be told of a failure, so it is counted, shown, and tried again.
+    pub async fn release(self: &Arc<Self>, handle: HandleId) -> FsResult<()> {
+        let file = self.files.remove(handle)?;
+        if file.access == Access::Write
+            && let Err(error) = self.commit_changes(&file.inode).await
+        {
+            self.note_failed_commit(&file.inode, &error);
+        }
+        self.close(&file.inode).await;
+        Ok(())
+    }
+
+    /// One handle fewer. The last one gives the content back.
+    pub(super) async fn close(&self, inode: &InodeRef) {
+        let mut state = inode.state.write().await;
+        state.handles = state.handles.saturating_sub(1);
+        if state.handles == 0 {
+            self.let_go(inode, &mut state).await;
+        }
+    }
+
+    /// Gives the content of an inode that nobody has open back to the bridge, unless it holds changes
+    /// that could not be committed: those stay where they are.
+    pub(super) async fn let_go(&self, inode: &InodeRef, state: &mut State) {
+        let had_name = state.orphan.is_none();
+        if let Some(orphan) = state.orphan.take() {
+            orphan.stop().await;
+            self.forget_unsettled(inode.ino());
+        }
+        match &state.content {
+            ContentState::Idle => return,
+            ContentState::Staged(lease) if had_name && inode.is_dirty(lease) => {
+                self.keep_unsettled(inode);
+                return;
+            }
+            ContentState::Clean(_) | ContentState::Staged(_) => {}
+        }
+        state.content = ContentState::Idle;
+        inode.reset();
+        self.bridge.released(inode.ino());
+    }
+}

@@ -1,0 +1,86 @@
+//! Files and directories without a name that are still open.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::inodes::{ContentState, InodeRef, State};
+use super::{Fs, FsError};
+use crate::bridge::{Hold, Unlinked};
+use crate::ledger::Node;
+
+/// What is left of a node that was removed while it was open.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    /// The node as it was, with the changes since.
+    pub(super) node: Node,
+    /// Keeps the stores from deleting the content that is still read from them.
+    hold: Option<Hold>,
+    /// Brings that content here.
+    rescue: Option<JoinHandle<()>>,
+}
+
+impl Orphan {
+    /// Ends what still runs for it, and lets the stores go on.
+    pub(super) async fn stop(mut self) {
+        if let Some(rescue) = self.rescue.take() {
+            rescue.abort();
+            // It must be over before its staged file is thrown away. How it ended says nothing.
+            let _ = rescue.await;
+        }
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if let Some(rescue) = &self.rescue {
+            rescue.abort();
+        }
+    }
+}
+
+impl Fs {
+    /// A file lost its name. `state` is locked since before the name went, so that an open at the same
+    /// time either came first and shares the content, or comes later and finds nothing.
+    pub(super) async fn file_removed(self: &Arc<Self>, inode: &InodeRef, state: &mut State, gone: Unlinked) {
+        if gone.removed.node.ino != inode.ino() {
+            // The name was given to another node while the lock was taken: that one is not open.
+            tracing::warn!(locked = %inode.ino(), removed = %gone.removed.node.ino, "a name changed hands while it was removed");
+            return;
+        }
+        let mut orphan = Orphan { node: gone.removed.node, hold: gone.hold, rescue: None };
+        if state.handles == 0 {
+            state.orphan = Some(orphan);
+            self.let_go(inode, state).await;
+            return;
+        }
+        if matches!(state.content, ContentState::Clean(_)) {
+            orphan.rescue = Some(tokio::spawn(rescue(Arc::clone(self), inode.clone())));
+        }
+        state.orphan = Some(orphan);
+    }
+
+    /// A directory was removed: whoever has it open still sees what it was, without entries.
+    pub(super) async fn directory_removed(&self, node: Node) {
+        let Some(inode) = self.inodes.find(node.ino) else { return };
+        let mut state = inode.state.write().await;
+        if state.handles > 0 {
+            state.orphan = Some(Orphan { node, hold: None, rescue: None });
+        }
+    }
+}
+
+/// Brings the content of an open file without a name into a local file, then lets the stores delete it.
+async fn rescue(fs: Arc<Fs>, inode: InodeRef) {
+    match fs.make_staged(&inode, u64::MAX).await {
+        Ok(_lease) => {
+            if let Some(orphan) = &mut inode.state.write().await.orphan {
+                orphan.hold = None;
+            }
+        }
+        Err(FsError::BadHandle) => {}
+        Err(error) => {
+            tracing::warn!(ino = %inode.ino(), %error, "the content of a removed file that is still open stays on the stores");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The step from pinned content to a local file that can be changed.
+
+use super::inodes::{Committed, ContentState, InodeRef, OpenInode};
+use super::{Fs, FsError, FsResult, disk};
+use crate::bridge::Content;
+use crate::cache::Lease;
+use crate::object::{Ino, NanoTime, Version};
+
+impl Fs {
+    pub(super) fn now(&self) -> NanoTime {
+        self.options.clock.now()
+    }
+
+    /// What an inode that nobody has open begins with.
+    pub(super) async fn pin(&self, inode: &OpenInode) -> FsResult<ContentState> {
+        let ino = inode.ino();
+        match self.bridge.staged(ino)? {
+            Some(lease) => {
+                self.take_over(inode, &lease).await?;
+                Ok(ContentState::Staged(lease))
+            }
+            None => Ok(ContentState::Clean(self.ask(self.bridge.open(ino)).await?)),
+        }
+    }
+
+    /// The same for an open that throws the old content away: it is not even looked at.
+    pub(super) async fn pin_empty(&self, inode: &OpenInode) -> FsResult<ContentState> {
+        let ino = inode.ino();
+        let lease = match self.bridge.staged(ino)? {
+            Some(lease) => {
+                self.take_over(inode, &lease).await?;
+                inode.touch(self.now());
+                disk::set_len(inode, &lease, 0)?;
+                lease
+            }
+            None => {
+                let version = self.committed_version(ino).await?;
+                let lease = self.bridge.stage_empty(ino)?;
+                inode.set_committed(Committed { generation: None, version: Some(version) });
+                inode.touch(self.now());
+                lease
+            }
+        };
+        Ok(ContentState::Staged(lease))
+    }
+
+    /// A staged file that is there when the inode comes into use is committed as it is: one that is not
+    /// would have kept its inode in the table. But a file that was made and never committed has nothing
+    /// that it could be equal to.
+    async fn take_over(&self, inode: &OpenInode, lease: &Lease) -> FsResult<()> {
+        let version = self.committed_version(inode.ino()).await?;
+        let generation = (version != Version::UNCOMMITTED).then(|| lease.generation());
+        inode.set_committed(Committed { generation, version: Some(version) });
+        Ok(())
+    }
+
+    async fn committed_version(&self, ino: Ino) -> FsResult<Version> {
+        let node = self.ask(self.bridge.node(ino)).await?;
+        Ok(node.ok_or_else(|| FsError::not_found("the file is gone"))?.version)
+    }
+
+    /// The local file of an open inode, with at least the first `keep` bytes of its content. The first
+    /// change brings the content in, once for all who ask; until that is done readers go on with the
+    /// pinned version. No deadline: the bridge watches the progress.
+    pub(super) async fn make_staged(&self, inode: &InodeRef, keep: u64) -> FsResult<Lease> {
+        if let Some(lease) = inode.lease().await {
+            return Ok(lease);
+        }
+        let _alone = inode.changes.lock().await;
+        let content = match &inode.state.read().await.content {
+            ContentState::Staged(lease) => return Ok(lease.clone()),
+            ContentState::Clean(content) => content.clone(),
+            ContentState::Idle => return Err(FsError::BadHandle),
+        };
+        let lease = self.bring_in(&content, keep).await?;
+        // What was cut off is a change; what was only brought in is not.
+        let generation = (keep >= content.size()).then(|| lease.generation());
+        inode.set_committed(Committed { generation, version: Some(content.version()) });
+        inode.state.write().await.content = ContentState::Staged(lease.clone());
+        Ok(lease)
+    }
+
+    async fn bring_in(&self, content: &Content, keep: u64) -> FsResult<Lease> {
+        let keep = keep.min(content.size());
+        if keep > 0 {
+            return Ok(self.bridge.stage(content, keep).await?);
+        }
+        match self.bridge.staged(content.ino())? {
+            Some(lease) => Ok(lease),
+            None => Ok(self.bridge.stage_empty(content.ino())?),
+        }
+    }
+
+    /// Cuts the content of an open inode or lengthens it with zeros.
+    pub(super) async fn set_size(&self, inode: &InodeRef, size: u64) -> FsResult<()> {
+        if i64::try_from(size).is_err() {
+            return Err(FsError::TooLarge);
+        }
+        if size > 0 {
+            inode.check_writes()?;
+        }
+        let lease = self.make_staged(inode, size).await?;
+        inode.touch(self.now());
+        disk::set_len(inode, &lease, size)
+    }
+}

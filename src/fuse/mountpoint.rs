@@ -1,0 +1,158 @@
+//! The directory that is mounted on: what is there, and whether we may have it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+use thiserror::Error;
+
+/// What `/proc/self/mountinfo` calls our mounts.
+pub(super) const FS_TYPE: &str = "fuse.bridgefs";
+
+/// Why there is no mount. Each message says what to do.
+#[derive(Debug, Error)]
+pub enum MountError {
+    /// The mountpoint is missing or is no directory.
+    #[error("the mountpoint {} is not a directory: {source}. Create it and mount again", path.display())]
+    NoDirectory {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Files would be hidden by the mount.
+    #[error("the mountpoint {} is not empty, and its files would be hidden. Use an empty directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// It is mounted already.
+    #[error("{} is mounted already. `bridgefs umount` it first, or use another directory", .0.display())]
+    AlreadyMounted(PathBuf),
+    /// There is a dead mount of something else.
+    #[error("{} is a dead mount that is not ours ({fs_type}). Unmount it with `umount -l` first", path.display())]
+    DeadForeign {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What is mounted there.
+        fs_type: String,
+    },
+    /// The kernel has no FUSE here.
+    #[error(
+        "there is no /dev/fuse ({0}). Load the kernel module (`modprobe fuse`); in a container, pass the device in"
+    )]
+    NoDevice(io::Error),
+    /// Mounting needs a privilege.
+    #[error("mounting is not permitted ({0}). Run as root; in a container, add the capability SYS_ADMIN")]
+    NotPermitted(io::Error),
+    /// Files are open on the mount.
+    #[error("{} is in use. Close what uses it (`fuser -vm` shows it), or force it", .0.display())]
+    Busy(PathBuf),
+    /// Anything else.
+    #[error("{what} failed on {}: {source}", path.display())]
+    Other {
+        /// What was tried.
+        what: &'static str,
+        /// The mountpoint.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A line of `/proc/self/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MountLine {
+    /// `major:minor`.
+    pub(super) device: String,
+    path: PathBuf,
+    pub(super) fs_type: String,
+}
+
+/// What is mounted on top at exactly `path`, if anything. Asks only the kernel's table, never the mount.
+pub(super) fn mounted_at(path: &Path) -> io::Result<Option<MountLine>> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(table.lines().filter_map(parse).rfind(|line| line.path == path))
+}
+
+fn parse(line: &str) -> Option<MountLine> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ');
+    let (device, path) = (fields.nth(2)?, fields.nth(1)?);
+    let fs_type = after.split(' ').next()?;
+    Some(MountLine { device: device.to_owned(), path: unescape(path).into(), fs_type: fs_type.to_owned() })
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(path: &str) -> String {
+    let octals = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    octals.iter().fold(path.to_owned(), |path, (code, char)| path.replace(code, char))
+}
+
+/// Makes sure that `path` can be mounted on -> its absolute form. A dead mount that an earlier daemon
+/// left behind is taken away first.
+pub(super) fn prepare(path: &Path) -> Result<PathBuf, MountError> {
+    let path = absolute(path)?;
+    let other = |what, source| MountError::Other { what, path: path.clone(), source };
+    let mounted = mounted_at(&path).map_err(|e| other("reading /proc/self/mountinfo", e))?;
+    if let Some(line) = mounted {
+        match fs::metadata(&path) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) && line.fs_type == FS_TYPE => {
+                umount2(&path, MntFlags::MNT_DETACH).map_err(|e| other("removing a dead mount", e.into()))?;
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
+                return Err(MountError::DeadForeign { path, fs_type: line.fs_type });
+            }
+            Ok(_) if line.fs_type == FS_TYPE => return Err(MountError::AlreadyMounted(path)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    let no_directory = |source| MountError::NoDirectory { path: path.clone(), source };
+    let mut entries = fs::read_dir(&path).map_err(no_directory)?;
+    match entries.next() {
+        None => Ok(path),
+        Some(_) => Err(MountError::NotEmpty(path)),
+    }
+}
+
+/// Without touching the last part, which may be a dead mount that nothing can look into.
+fn absolute(path: &Path) -> Result<PathBuf, MountError> {
+    let no_directory = |source| MountError::NoDirectory { path: path.to_owned(), source };
+    let full = std::path::absolute(path).map_err(no_directory)?;
+    match (full.parent(), full.file_name()) {
+        (Some(parent), Some(name)) => {
+            let full = parent.canonicalize().map_err(no_directory)?.join(name);
+            match full.is_symlink() {
+                true => full.canonicalize().map_err(no_directory),
+                false => Ok(full),
+            }
+        }
+        _ => Ok(full),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{MountError, parse, prepare};
+
+    #[test]
+    fn a_line_of_the_mount_table_is_understood() {
+        let line = "61 27 0:45 / /mnt/a\\040b rw,nosuid - fuse.bridgefs bridgefs rw,user_id=0";
+        let parsed = parse(line).expect("a line");
+        assert_eq!(parsed.device, "0:45");
+        assert_eq!(parsed.path.to_str(), Some("/mnt/a b"));
+        assert_eq!(parsed.fs_type, "fuse.bridgefs");
+    }
+
+    #[test]
+    fn only_an_empty_directory_is_mounted_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("empty")).expect("made");
+        fs::write(at("file"), "").expect("made");
+        assert!(prepare(&at("empty")).is_ok());
+        assert!(matches!(prepare(&at("file")), Err(MountError::NoDirectory { .. })));
+        assert!(matches!(prepare(&at("missing")), Err(MountError::NoDirectory { .. })));
+        assert!(matches!(prepare(dir.path()), Err(MountError::NotEmpty(_))));
+    }
+}

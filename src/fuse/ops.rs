@@ -1,0 +1,466 @@
+//! One request, one call, one reply.
+//!
+//! What is not here is answered by fuser with ENOSYS, which the kernel takes for the life of the mount as "do
+//! it yourself": `access` (the kernel checks modes itself), `lseek`, `fallocate` (then EOPNOTSUPP, on
+//! which glibc writes zeros), `copy_file_range` (then it copies), `poll`, locks (then they are local to
+//! this host, which is right). Extended attributes are the same for now.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+use metrics::{counter, histogram};
+use tokio::runtime::Handle;
+
+use super::errno;
+use super::hybrid;
+use super::replies::{self, Entries, Refuse};
+use super::time;
+use crate::clock::{Clock, Instant};
+use crate::fs::{Access, Caller, Fs, FsResult, HandleId, Place, SetAttrs, Truncate};
+use crate::ledger::RenameMode;
+use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
+use crate::object::Ino;
+
+/// The largest read or write that the kernel sends, in bytes (its own default limit).
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Read-ahead and other background requests that the kernel has under way at once.
+const BACKGROUND_MAX: u16 = 64;
+/// Entries that are read from the ledger at a time; a reply holds up to a few hundred.
+const ENTRIES_PER_BATCH: usize = 64;
+
+/// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
+/// excludes passthrough. Not KILLPRIV: the kernel then clears setuid bits with an ordinary `chmod`, and
+/// fuser 0.18 drops the flags that would replace it. Neither AUTO_INVAL_DATA nor EXPLICIT_INVAL_DATA:
+/// pages are kept or dropped at `open` by version, and dropped when a size changes behind the kernel.
+const CAPABILITIES: [InitFlags; 5] = [
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_ASYNC_DIO,
+];
+
+/// Answers the kernel.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    pub(super) fs: Arc<Fs>,
+    pub(super) runtime: Handle,
+    pub(super) clock: Clock,
+    /// How long the kernel may believe names and attributes.
+    pub(super) ttl: Duration,
+}
+
+impl Adapter {
+    /// Runs `work`, measures it, and replies with its value or its errno.
+    fn serve<R, T>(
+        &self,
+        operation: &'static str,
+        reply: R,
+        work: impl Future<Output = Result<T, Errno>> + Send + 'static,
+        respond: impl FnOnce(R, T) + Send + 'static,
+    ) where
+        R: Refuse,
+        T: Send,
+    {
+        let started = Instant::now();
+        hybrid::run(&self.runtime, operation, async move {
+            let outcome = work.await;
+            measure(operation, started, outcome.as_ref().err());
+            match outcome {
+                Ok(value) => respond(reply, value),
+                Err(errno) => reply.refuse(errno),
+            }
+        });
+    }
+
+    fn fs(&self) -> Arc<Fs> {
+        Arc::clone(&self.fs)
+    }
+
+    fn list<R: Entries>(&self, operation: &'static str, fh: FileHandle, offset: u64, mut reply: R) {
+        let (fs, ttl, started) = (self.fs(), self.ttl, Instant::now());
+        hybrid::run(&self.runtime, operation, async move {
+            let filled = fill(&fs, HandleId(fh.0), offset, ttl, &mut reply).await.map_err(Errno::from);
+            measure(operation, started, filled.as_ref().err());
+            match filled {
+                Ok(()) => reply.finish(),
+                Err(errno) => reply.refuse(errno),
+            }
+        });
+    }
+}
+
+async fn fill(fs: &Fs, dir: HandleId, offset: u64, ttl: Duration, reply: &mut impl Entries) -> FsResult<()> {
+    let mut position = offset;
+    loop {
+        let entries = fs.readdir(dir, position, ENTRIES_PER_BATCH).await?;
+        let Some(last) = entries.last() else { return Ok(()) };
+        position = last.next;
+        if entries.iter().any(|entry| reply.push(entry, ttl)) {
+            return Ok(());
+        }
+    }
+}
+
+fn measure(operation: &'static str, started: Instant, errno: Option<&Errno>) {
+    histogram!(FUSE_SECONDS.name, "operation" => operation).record(started.elapsed());
+    if let Some(errno) = errno {
+        counter!(FUSE_ERRORS.name, "operation" => operation, "errno" => errno::word(*errno)).increment(1);
+    }
+}
+
+fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), umask, pid: request.pid() }
+}
+
+fn access(flags: OpenFlags) -> Access {
+    match flags.acc_mode() {
+        OpenAccMode::O_RDONLY => Access::Read,
+        OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => Access::Write,
+    }
+}
+
+fn rename_mode(flags: RenameFlags) -> Result<RenameMode, Errno> {
+    if flags.is_empty() {
+        Ok(RenameMode::Replace)
+    } else if flags == RenameFlags::RENAME_NOREPLACE {
+        Ok(RenameMode::NoReplace)
+    } else if flags == RenameFlags::RENAME_EXCHANGE {
+        Ok(RenameMode::Exchange)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            if config.add_capabilities(capability).is_err() {
+                tracing::info!(?capability, "the kernel does not offer this; going on without");
+            }
+        }
+        // An older kernel has smaller limits and takes the nearest that it can.
+        let _ = config.set_max_write(REQUEST_BYTES_MAX);
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (fs, name, ttl) = (self.fs(), errno::name(name), self.ttl);
+        let work = async move { fs.lookup(Ino(parent.0), &name?).await?.ok_or(Errno::ENOENT) };
+        self.serve("lookup", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let (fs, ttl) = (self.fs(), self.ttl);
+        let work = async move { Ok(fs.getattr(Ino(ino.0)).await?) };
+        self.serve("getattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (fs, ttl, now) = (self.fs(), self.ttl, self.clock.now());
+        let resolved = |time: Option<TimeOrNow>| time.map(|time| time::resolve(time, now));
+        let change = SetAttrs { mode, uid, gid, size, atime: resolved(atime), mtime: resolved(mtime) };
+        let handle = fh.map(|fh| HandleId(fh.0));
+        let work = async move { Ok(fs.setattr(Ino(ino.0), handle, change).await?) };
+        self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.readlink(Ino(ino.0)).await?) };
+        self.serve("readlink", reply, work, |reply, target| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, umask));
+        let work = async move {
+            // Object stores have no devices, pipes and sockets.
+            if mode & libc::S_IFMT != libc::S_IFREG {
+                return Err(Errno::EPERM);
+            }
+            Ok(fs.mknod(Ino(parent.0), &name?, mode, caller).await?)
+        };
+        self.serve("mknod", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, umask));
+        let work = async move { Ok(fs.mkdir(Ino(parent.0), &name?, mode, caller).await?) };
+        self.serve("mkdir", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs(), errno::name(name));
+        let work = async move { Ok(fs.unlink(Ino(parent.0), &name?).await?) };
+        self.serve("unlink", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (fs, name) = (self.fs(), errno::name(name));
+        let work = async move { Ok(fs.rmdir(Ino(parent.0), &name?).await?) };
+        self.serve("rmdir", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, 0));
+        let target: Box<[u8]> = target.as_os_str().as_bytes().into();
+        let work = async move { Ok(fs.symlink(Ino(parent.0), &name?, &target, caller).await?) };
+        self.serve("symlink", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (fs, from, to) = (self.fs(), errno::name(name), errno::name(newname));
+        let work = async move {
+            let (from, to, mode) = (from?, to?, rename_mode(flags)?);
+            Ok(fs.rename((Ino(parent.0), &from), (Ino(newparent.0), &to), mode).await?)
+        };
+        self.serve("rename", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn link(&self, _request: &Request, _ino: INodeNo, _to: INodeNo, _name: &OsStr, reply: ReplyEntry) {
+        // What link(2) says for a file system without hard links; `ln` and `git` go on without.
+        reply.error(Errno::EPERM);
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let fs = self.fs();
+        let truncate = if flags.0 & libc::O_TRUNC == 0 { Truncate::Keep } else { Truncate::ToZero };
+        let work = async move { Ok(fs.open(Ino(ino.0), access(flags), truncate).await?) };
+        self.serve("open", reply, work, |reply, opened| replies::opened(reply, &opened));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, umask));
+        let work = async move { Ok(fs.create(Ino(parent.0), &name?, mode, caller).await?) };
+        self.serve("create", reply, work, move |reply, made| replies::created(reply, ttl, &made));
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let fs = self.fs();
+        let len = usize::try_from(size).expect("32 bits fit in an address");
+        let work = async move { Ok(fs.read(HandleId(fh.0), offset, len).await?) };
+        self.serve("read", reply, work, |reply, bytes| reply.data(&bytes));
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        // The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place
+        // whatever the descriptor says.
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let place = match flags.0 & libc::O_APPEND != 0 && !mapped {
+            true => Place::End,
+            false => Place::At(offset),
+        };
+        let (handle, started) = (HandleId(fh.0), Instant::now());
+        let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
+        // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
+        let at_once = || {
+            let ready = self.fs.writer_at_once(handle, place, data.len() as u64)?;
+            Some(ready.and_then(|writer| writer.write(data)))
+        };
+        match hybrid::at_once(&self.runtime, "write", at_once) {
+            Some(Some(written)) => {
+                let written = written.map_err(Errno::from);
+                measure("write", started, written.as_ref().err());
+                match written {
+                    Ok(()) => reply.written(size),
+                    Err(errno) => reply.error(errno),
+                }
+            }
+            Some(None) => {
+                let (fs, data) = (self.fs(), Box::<[u8]>::from(data));
+                let work = async move { Ok(fs.write(handle, place, &data).await?) };
+                self.serve("write", reply, work, move |reply, ()| reply.written(size));
+            }
+            None => reply.error(Errno::EIO),
+        }
+    }
+
+    fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.flush(HandleId(fh.0)).await?) };
+        self.serve("flush", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.release(HandleId(fh.0)).await?) };
+        self.serve("release", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.fsync(HandleId(fh.0)).await?) };
+        self.serve("fsync", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.opendir(Ino(ino.0)).await?) };
+        self.serve("opendir", reply, work, |reply, handle| {
+            reply.opened(FileHandle(handle.0), FopenFlags::empty());
+        });
+    }
+
+    fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        self.list("readdir", fh, offset, reply);
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        self.list("readdirplus", fh, offset, reply);
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.releasedir(HandleId(fh.0)).await?) };
+        self.serve("releasedir", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.fsync_dir().await?) };
+        self.serve("fsyncdir", reply, work, |reply, ()| reply.ok());
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let fs = self.fs();
+        let work = async move { Ok(fs.statfs()?) };
+        self.serve("statfs", reply, work, |reply, stat| replies::statfs(reply, &stat));
+    }
+
+    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+}

@@ -1,0 +1,132 @@
+//! What our answers look like to the kernel.
+
+use std::time::Duration;
+
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite,
+};
+
+use super::time;
+use crate::bridge::StatFs;
+use crate::fs::{CreatedFile, DirEntry, FileInfo, Opened};
+use crate::object::Kind;
+
+/// The block size that is reported: of `st_blksize` and `statfs`.
+const BLOCK_BYTES: u32 = 4096;
+/// Inode numbers are never given twice.
+const GENERATION: Generation = Generation(0);
+
+/// A reply that can say no.
+pub(super) trait Refuse: Send + 'static {
+    /// Answers with an errno.
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refuse {
+    ($($reply:ty),*) => {
+        $(impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refuse!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite
+);
+
+pub(super) fn kind(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+    }
+}
+
+pub(super) fn attr(info: &FileInfo) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(info.ino.0),
+        size: info.size,
+        blocks: info.size.div_ceil(512),
+        atime: time::system(info.atime),
+        mtime: time::system(info.mtime),
+        ctime: time::system(info.ctime),
+        crtime: time::system(info.ctime),
+        kind: kind(info.kind),
+        perm: u16::try_from(info.mode & 0o7777).expect("twelve bits fit"),
+        nlink: info.nlink,
+        uid: info.uid,
+        gid: info.gid,
+        rdev: 0,
+        blksize: BLOCK_BYTES,
+        flags: 0,
+    }
+}
+
+pub(super) fn entry(reply: ReplyEntry, ttl: Duration, info: &FileInfo) {
+    reply.entry(&ttl, &attr(info), GENERATION);
+}
+
+/// Pages that the kernel kept from an earlier open stay, if they are of this content.
+pub(super) fn opened(reply: ReplyOpen, opened: &Opened) {
+    let keep = if opened.unchanged { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+    reply.opened(FileHandle(opened.handle.0), keep);
+}
+
+pub(super) fn created(reply: ReplyCreate, ttl: Duration, made: &CreatedFile) {
+    let fh = FileHandle(made.handle.0);
+    reply.created(&ttl, &attr(&made.info), GENERATION, fh, FopenFlags::FOPEN_KEEP_CACHE);
+}
+
+pub(super) fn statfs(reply: ReplyStatfs, stat: &StatFs) {
+    let blocks = |bytes: u64| bytes / u64::from(BLOCK_BYTES);
+    reply.statfs(
+        blocks(stat.bytes_total),
+        blocks(stat.bytes_free),
+        blocks(stat.bytes_free),
+        stat.files_total,
+        stat.files_free,
+        BLOCK_BYTES,
+        255,
+        BLOCK_BYTES,
+    );
+}
+
+/// Where directory entries go -> whether it was full.
+pub(super) trait Entries: Refuse {
+    fn push(&mut self, entry: &DirEntry, ttl: Duration) -> bool;
+    fn finish(self);
+}
+
+impl Entries for ReplyDirectory {
+    fn push(&mut self, entry: &DirEntry, _ttl: Duration) -> bool {
+        self.add(INodeNo(entry.info.ino.0), entry.next, kind(entry.info.kind), &*entry.name)
+    }
+
+    fn finish(self) {
+        self.ok();
+    }
+}
+
+impl Entries for ReplyDirectoryPlus {
+    fn push(&mut self, entry: &DirEntry, ttl: Duration) -> bool {
+        let ino = INodeNo(entry.info.ino.0);
+        self.add(ino, entry.next, &*entry.name, &ttl, &attr(&entry.info), GENERATION)
+    }
+
+    fn finish(self) {
+        self.ok();
+    }
+}
