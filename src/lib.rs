@@ -13,10 +13,10 @@
 //! | 1 | [`cache`] | local blocks and staged files; knows no store |
 //! | 2 | [`bridge`] | two stores as one: route, read, write, list, replicate, recover |
 //! | 3 | [`fs`] | POSIX on the bridge: inodes, handles, directories; does not know there are two |
+//! | 3 | [`config`] | the configuration file, validated into types |
 //! | 4 | [`fuse`] | kernel requests to `fs` calls and back; the only place with errno |
 //! | 4 | [`control`] | the protocol between the command line and the running mount |
 //! | 5 | [`daemon`] | the composition root: builds the stacks, starts the tasks, stops them in order |
-//! | 6 | [`config`] | the configuration file, validated into types |
 //! | 6 | [`cli`] | the command line, one file a verb |
 
 pub mod clock;
@@ -30,6 +30,7 @@ pub mod store;
 
 pub mod bridge;
 
+pub mod config;
 pub mod fs;
 
 pub mod control;
@@ -38,4 +39,3 @@ pub mod fuse;
 pub mod daemon;
 
 pub mod cli;
-pub mod config;

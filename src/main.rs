@@ -1,3 +1,7 @@
 //! The `bridgefs` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bridgefs::cli::main()
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 use crate::object::{ETag, Key, NanoTime};
 
@@ -33,7 +34,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 pub type Body = BoxStream<'static, StoreResult<Bytes>>;
 
 /// What a store can do, found out by [`remote`]'s probe at mount and remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     /// [`Condition::Absent`] on `put` is obeyed.
     pub put_if_absent: bool,
