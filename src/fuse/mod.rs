@@ -20,5 +20,5 @@ mod session;
 mod time;
 
 pub use invalidate::{Invalidate, Invalidator};
-pub use mountpoint::MountError;
+pub use mountpoint::{MountError, is_mounted, prepare};
 pub use session::{MountOptions, Mounted, Unmount, mount};

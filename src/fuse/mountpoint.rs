@@ -73,6 +73,11 @@ pub(super) fn mounted_at(path: &Path) -> io::Result<Option<MountLine>> {
     Ok(table.lines().filter_map(parse).rfind(|line| line.path == path))
 }
 
+/// Whether a bridgefs mount, alive or dead, is on top at exactly `path`.
+pub fn is_mounted(path: &Path) -> io::Result<bool> {
+    Ok(mounted_at(path)?.is_some_and(|line| line.fs_type == FS_TYPE))
+}
+
 fn parse(line: &str) -> Option<MountLine> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ');
@@ -89,7 +94,7 @@ fn unescape(path: &str) -> String {
 
 /// Makes sure that `path` can be mounted on -> its absolute form. A dead mount that an earlier daemon
 /// left behind is taken away first.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf, MountError> {
+pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
     let path = absolute(path)?;
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
     let mounted = mounted_at(&path).map_err(|e| other("reading /proc/self/mountinfo", e))?;
