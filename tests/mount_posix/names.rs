@@ -98,7 +98,8 @@ fn a_directory_shows_its_changes_in_its_times() {
 fn names_of_255_bytes_and_unicode_and_those_that_no_store_has() {
     let rig = Rig::new();
     let longest = "ü".repeat(127) + "x";
-    for name in [longest.as_str(), " leading", "trailing ", "a+b%20#c?", ".hidden", "日本語", "new\u{301}"] {
+    for name in [longest.as_str(), " leading", "trailing ", "a+b%20#c?", ".hidden", "日本語", "new\u{301}"]
+    {
         fs::write(rig.at(name), name).expect(name);
         assert_eq!(fs::read_to_string(rig.at(name)).expect(name), name);
     }
