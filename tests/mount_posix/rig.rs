@@ -36,8 +36,7 @@ impl Rig {
         require_privileges();
         let runtime = Runtime::new().expect("a runtime");
         let dir = TempDir::new().expect("a directory");
-        let stores =
-            PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), Clock::System)));
+        let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), Clock::System)));
         let bridge = runtime.block_on(start(dir.path(), &stores));
         let tasks = runtime.block_on(async { bridge.run() });
         let fs = Fs::new(Arc::clone(&bridge), FsOptions::default());
@@ -76,11 +75,7 @@ impl Rig {
             .output()
             .expect("bash is installed");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{script}\n{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{script}\n{text}{}", String::from_utf8_lossy(&output.stderr));
         text
     }
 }
@@ -89,9 +84,9 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let Some(mounted) = self.mounted.take() else { return };
         mounted.unmount(Unmount::Detach).expect("unmounted");
-        let ended = self.runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(10), mounted.wait()).await
-        });
+        let ended = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(10), mounted.wait()).await });
         if !std::thread::panicking() {
             ended.expect("the session ends with its mount").expect("and ends well");
         }
