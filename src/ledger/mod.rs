@@ -1,64 +1,49 @@
 //! What is known and promised: nodes, replicas with their receipts, intents, tombstones, slices,
 //! findings, events. SQLite, one writer with group commit, snapshot readers.
+//!
+//! | part | files |
+//! |---|---|
+//! | the file | `schema` (tables, migrations), `lock`, `check` |
+//! | access | `writer` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
+//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `rename`, `adopt`, `scan` |
+//! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
+//! | the operator | `slices`, `findings`, `events`, `summary` |
+//!
+//! Two rules hold everywhere and `check` looks for them: no tombstone stands at a key where a live replica
+//! stands (its deletion would take the only copy), and whatever stops hiding a key is told to the scans
+//! that run (or their old pages would bring it back).
 
+mod adopt;
+mod check;
+mod checkpoint;
+mod contents;
 mod error;
-mod stub;
+mod events;
+mod findings;
+mod intents;
+mod lock;
+mod meta;
+mod nodes;
+mod open;
+mod paths;
+mod readers;
+mod receipts;
+mod rename;
+mod replicas;
+mod scan;
+mod schema;
+mod slices;
+mod summary;
+mod tombstones;
+mod tree;
 mod types;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{LedgerError, LedgerErrorKind, LedgerResult};
-pub use stub::Scan;
+pub use open::{Ledger, LedgerCounters, LedgerMode, LedgerOptions};
+pub use rename::Renamed;
+pub use scan::{Scan, ScanId};
 pub use types::*;
-
-use crate::clock::Clock;
-
-/// The ledger of one bridge.
-#[derive(Debug)]
-pub struct Ledger {
-    _options: LedgerOptions,
-}
-
-/// How a ledger is opened.
-#[derive(Debug, Clone)]
-pub struct LedgerOptions {
-    /// Where writes run.
-    pub mode: LedgerMode,
-    /// Whether durable commits are synced to the disk; `false` only with `LedgerMode::Inline`, for speed.
-    pub sync: bool,
-    /// What time it is.
-    pub clock: Clock,
-}
-
-/// Where writes run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerMode {
-    /// On a thread of their own, committed in groups.
-    Threaded,
-    /// On the calling thread, one at a time: for deterministic tests.
-    Inline,
-}
-
-/// What the writer did since the ledger was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LedgerCounters {
-    /// Commits that were synced to the disk.
-    pub syncs: u64,
-    /// Commits.
-    pub transactions: u64,
-    /// Operations in them.
-    pub operations: u64,
-}
-
-/// Names one scan; a later scan has a larger number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ScanId(pub u64);
-
-/// What a rename did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renamed {
-    /// The node that was named, under its new name.
-    pub moved: Node,
-    /// What stood there before and is gone.
-    pub replaced: Option<Removed>,
-    /// With [`RenameMode::Exchange`]: the node that now has the old name.
-    pub exchanged: Option<Node>,
-}

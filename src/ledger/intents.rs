@@ -1,0 +1,162 @@
+//! The table `intents`: stores that must be brought to a node's current version, key and attributes. An
+//! intent is in the ledger before anything is sent, so that no restart forgets it (LESSONS A1).
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::replicas::{side_number, side_of};
+use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes, tombstones};
+use crate::object::{Ino, NanoTime, Side};
+
+macro_rules! select_intent {
+    ($rest:literal) => {
+        concat!("SELECT ino, side, attempts, due, since, error, blocked FROM intents ", $rest)
+    };
+}
+
+impl Ledger {
+    /// What `side` still has to be brought to for this node, if anything.
+    pub fn intent(&self, ino: Ino, side: Side) -> LedgerResult<Option<Intent>> {
+        self.read(|conn| find(conn, ino, side))
+    }
+
+    /// Up to `limit` intents of `side` that are due at `now` and not blocked, the oldest change first.
+    pub fn due_intents(&self, side: Side, now: NanoTime, limit: usize) -> LedgerResult<Vec<Intent>> {
+        self.read(|conn| {
+            let sql = select_intent!(
+                "INDEXED BY intents_by_age WHERE side = ?1 AND blocked IS NULL AND due <= ?2
+                 ORDER BY since, ino LIMIT ?3"
+            );
+            select(conn, sql, params![side_number(side), now, limit])
+        })
+    }
+
+    /// When the next intent or deletion of `side` is due; `None` when none waits.
+    pub fn next_due(&self, side: Side) -> LedgerResult<Option<NanoTime>> {
+        self.read(|conn| {
+            let sql = "SELECT min(due) FROM intents WHERE side = ?1 AND blocked IS NULL";
+            let mut statement = conn.prepare_cached(sql)?;
+            let intent: Option<NanoTime> = statement.query_row([side_number(side)], |row| row.get(0))?;
+            let deletion = tombstones::next_due(conn, side)?;
+            Ok(intent.into_iter().chain(deletion).min())
+        })
+    }
+
+    /// Lazy. A try failed; the next one is due at `due`.
+    pub async fn intent_failed(&self, ino: Ino, side: Side, error: &str, due: NanoTime) -> LedgerResult<()> {
+        let error = error.to_owned();
+        self.lazy(move |tx| {
+            let sql = "UPDATE intents SET attempts = attempts + 1, error = ?3, due = ?4
+                       WHERE ino = ?1 AND side = ?2";
+            tx.conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), error, due])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lazy. The store will never take it as it is. A later commit, rename or change of attributes tries
+    /// again.
+    pub async fn intent_blocked(
+        &self,
+        ino: Ino,
+        side: Side,
+        reason: BlockReason,
+        finding: NewFinding,
+    ) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            let sql = "UPDATE intents SET attempts = attempts + 1, blocked = ?3, error = ?4
+                       WHERE ino = ?1 AND side = ?2";
+            let reason = block_number(reason);
+            tx.conn.prepare_cached(sql)?.execute(params![
+                ino.0,
+                side_number(side),
+                reason,
+                finding.detail
+            ])?;
+            findings::upsert(tx.conn, &finding, tx.now)
+        })
+        .await
+    }
+
+    /// Lazy. The intent is proven to be obsolete.
+    pub async fn intent_dropped(&self, ino: Ino, side: Side) -> LedgerResult<()> {
+        self.lazy(move |tx| delete(tx.conn, ino, side)).await
+    }
+
+    /// Lazy. Asks for `side` to be brought up to date with the node, now. Error: `NotFound`.
+    pub async fn request(&self, ino: Ino, side: Side, now: NanoTime) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            nodes::required(tx.conn, ino)?;
+            want(tx.conn, ino, side, now)
+        })
+        .await
+    }
+}
+
+pub(super) fn find(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<Option<Intent>> {
+    let mut statement = conn.prepare_cached(select_intent!("WHERE ino = ?1 AND side = ?2"))?;
+    Ok(statement.query_row(params![ino.0, side_number(side)], intent_of).optional()?)
+}
+
+/// Every intent of one side, blocked or not.
+pub(super) fn all(conn: &Connection, side: Side) -> LedgerResult<Vec<Intent>> {
+    select(conn, select_intent!("WHERE side = ?1"), [side_number(side)])
+}
+
+/// Asks for `side` to be brought up to date, now. Since when it is behind stays as it was.
+pub(super) fn want(conn: &Connection, ino: Ino, side: Side, now: NanoTime) -> LedgerResult<()> {
+    let sql = "INSERT INTO intents (ino, side, attempts, due, since) VALUES (?1, ?2, 0, ?3, ?3)
+               ON CONFLICT (ino, side) DO UPDATE SET
+                   attempts = 0, due = excluded.due, error = NULL, blocked = NULL";
+    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), now])?;
+    Ok(())
+}
+
+/// [`want`] on each of the sides.
+pub(super) fn want_on(conn: &Connection, ino: Ino, targets: Targets, now: NanoTime) -> LedgerResult<()> {
+    for side in Side::BOTH.into_iter().filter(|side| targets.contains(*side)) {
+        want(conn, ino, side, now)?;
+    }
+    Ok(())
+}
+
+pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<()> {
+    let sql = "DELETE FROM intents WHERE ino = ?1 AND side = ?2";
+    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side)])?;
+    Ok(())
+}
+
+fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec<Intent>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(params, intent_of)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn intent_of(row: &Row<'_>) -> rusqlite::Result<Intent> {
+    let blocked: Option<i64> = row.get(6)?;
+    Ok(Intent {
+        ino: Ino(row.get(0)?),
+        side: side_of(1, row.get(1)?)?,
+        attempts: row.get(2)?,
+        due: row.get(3)?,
+        since: row.get(4)?,
+        error: row.get(5)?,
+        blocked: blocked.map(block_of).transpose()?,
+    })
+}
+
+fn block_number(reason: BlockReason) -> i64 {
+    match reason {
+        BlockReason::Unsupported => 0,
+        BlockReason::Locked => 1,
+        BlockReason::SourceLost => 2,
+    }
+}
+
+fn block_of(number: i64) -> rusqlite::Result<BlockReason> {
+    match number {
+        0 => Ok(BlockReason::Unsupported),
+        1 => Ok(BlockReason::Locked),
+        2 => Ok(BlockReason::SourceLost),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(6, other)),
+    }
+}

@@ -1,0 +1,61 @@
+//! Single values, and the numbers of nodes.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{LedgerError, LedgerErrorKind, LedgerResult};
+use crate::object::Ino;
+
+/// How many inode numbers one transaction takes in advance.
+const INO_CHUNK: u64 = 1024;
+
+pub(super) const BRIDGE_ID: &str = "bridge_id";
+pub(super) const NEXT_INO: &str = "next_ino";
+pub(super) const OPEN_FINDINGS: &str = "open_findings";
+pub(super) const BARRIER: &str = "barrier";
+
+pub(super) fn text(conn: &Connection, name: &str) -> LedgerResult<Option<String>> {
+    let mut statement = conn.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn number(conn: &Connection, name: &str) -> LedgerResult<u64> {
+    let Some(raw) = text(conn, name)? else { return Ok(0) };
+    raw.parse().map_err(|error| {
+        let detail = format!("the ledger is damaged: meta.{name} is `{raw}` and not a number");
+        LedgerError::caused(LedgerErrorKind::Damaged, detail, error)
+    })
+}
+
+pub(super) fn set(conn: &Connection, name: &str, value: &str) -> LedgerResult<()> {
+    let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    conn.prepare_cached(sql)?.execute([name, value])?;
+    Ok(())
+}
+
+/// Inode numbers that were taken from the file and not yet given. What a stopped daemon had left over is
+/// skipped: a number is never given twice, or the kernel would show one file's pages as another's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InoReserve {
+    next: u64,
+    end: u64,
+}
+
+impl InoReserve {
+    /// Starts at the first number that no earlier run can have given.
+    pub(super) fn load(conn: &Connection) -> LedgerResult<InoReserve> {
+        let next = number(conn, NEXT_INO)?.max(Ino::ROOT.0 + 1);
+        Ok(InoReserve { next, end: next })
+    }
+
+    /// The next number, reserved in the transaction of `conn`.
+    pub(super) fn take(&mut self, conn: &Connection) -> LedgerResult<Ino> {
+        if self.next == self.end {
+            self.end += INO_CHUNK;
+            set(conn, NEXT_INO, &self.end.to_string())?;
+        }
+        let ino = Ino(self.next);
+        self.next += 1;
+        Ok(ino)
+    }
+}

@@ -1,0 +1,251 @@
+//! The table `nodes`: files, directories and symlinks.
+
+use nix::unistd::{Gid, Uid};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin};
+use crate::object::{Attrs, Ino, Kind, NanoTime, Version};
+
+macro_rules! select_node {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version, attr_version, \
+             target, origin, complete, checked_at FROM nodes ",
+            $rest
+        )
+    };
+}
+
+impl Ledger {
+    /// The node with this number.
+    pub fn node(&self, ino: Ino) -> LedgerResult<Option<Node>> {
+        self.read(|conn| find(conn, ino))
+    }
+
+    /// The node with this name in the directory `parent`.
+    pub fn child(&self, parent: Ino, name: &str) -> LedgerResult<Option<Node>> {
+        self.read(|conn| child(conn, parent, name))
+    }
+
+    /// Up to `limit` nodes in the directory `parent` whose number is above `after`, by number: the number
+    /// is a cookie that stays good while names come and go.
+    pub fn children(&self, parent: Ino, after: Ino, limit: usize) -> LedgerResult<Vec<Node>> {
+        self.read(|conn| {
+            let sql = select_node!("WHERE parent = ?1 AND ino > ?2 AND ino <> 1 ORDER BY ino LIMIT ?3");
+            select(conn, sql, params![parent.0, after.0, limit])
+        })
+    }
+
+    /// Whether anything stands in the directory `parent`.
+    pub fn has_children(&self, parent: Ino) -> LedgerResult<bool> {
+        self.read(|conn| has_children(conn, parent))
+    }
+
+    /// Up to `limit` files above `after` that were created and never committed: what a crash left behind.
+    pub fn uncommitted(&self, after: Ino, limit: usize) -> LedgerResult<Vec<Node>> {
+        self.read(|conn| {
+            let sql = select_node!("WHERE kind = 0 AND version = 0 AND ino > ?1 ORDER BY ino LIMIT ?2");
+            select(conn, sql, params![after.0, limit])
+        })
+    }
+}
+
+pub(super) fn find(conn: &Connection, ino: Ino) -> LedgerResult<Option<Node>> {
+    let mut statement = conn.prepare_cached(select_node!("WHERE ino = ?1"))?;
+    Ok(statement.query_row([ino.0], node_of_row).optional()?)
+}
+
+pub(super) fn child(conn: &Connection, parent: Ino, name: &str) -> LedgerResult<Option<Node>> {
+    if name.is_empty() {
+        return Ok(None); // The root's own row: it is nobody's entry.
+    }
+    let mut statement = conn.prepare_cached(select_node!("WHERE parent = ?1 AND name = ?2"))?;
+    Ok(statement.query_row(params![parent.0, name], node_of_row).optional()?)
+}
+
+pub(super) fn has_children(conn: &Connection, parent: Ino) -> LedgerResult<bool> {
+    let sql = "SELECT 1 FROM nodes WHERE parent = ?1 AND ino <> 1 LIMIT 1";
+    Ok(conn.prepare_cached(sql)?.exists([parent.0])?)
+}
+
+/// The node, or `NotFound`.
+pub(super) fn required(conn: &Connection, ino: Ino) -> LedgerResult<Node> {
+    find(conn, ino)?.ok_or_else(|| missing(format!("there is no node {ino}")))
+}
+
+/// The directory, or `NotFound`, or `NotADirectory`.
+pub(super) fn directory(conn: &Connection, ino: Ino) -> LedgerResult<Node> {
+    let node = required(conn, ino)?;
+    match node.kind {
+        Kind::Directory => Ok(node),
+        Kind::File | Kind::Symlink => {
+            Err(LedgerError::new(LedgerErrorKind::NotADirectory, format!("node {ino} is no directory")))
+        }
+    }
+}
+
+/// The entry `name` of the directory `parent`, or `NotFound`, or `NotADirectory`.
+pub(super) fn entry(conn: &Connection, parent: Ino, name: &str) -> LedgerResult<Node> {
+    directory(conn, parent)?;
+    child(conn, parent, name)?.ok_or_else(|| missing(format!("there is no `{name}` in node {parent}")))
+}
+
+pub(super) fn missing(detail: String) -> LedgerError {
+    LedgerError::new(LedgerErrorKind::NotFound, detail)
+}
+
+pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
+    let sql =
+        "INSERT INTO nodes (ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version,
+                                  attr_version, target, origin, complete, checked_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    conn.prepare_cached(sql)?.execute(params![
+        node.ino.0,
+        node.parent.0,
+        &*node.name,
+        kind_number(node.kind),
+        node.attrs.mode,
+        node.attrs.uid,
+        node.attrs.gid,
+        node.attrs.mtime,
+        node.atime,
+        node.ctime,
+        node.size,
+        node.version.0,
+        node.attr_version,
+        node.target.as_deref(),
+        origin_number(node.origin),
+        node.complete,
+        node.checked_at,
+    ])?;
+    Ok(())
+}
+
+/// Writes everything but the place in the tree, which only [`place`] changes.
+pub(super) fn update(conn: &Connection, node: &Node) -> LedgerResult<()> {
+    let sql = "UPDATE nodes SET kind = ?2, mode = ?3, uid = ?4, gid = ?5, mtime = ?6, atime = ?7, ctime = ?8,
+                      size = ?9, version = ?10, attr_version = ?11, target = ?12, origin = ?13, complete = ?14,
+                      checked_at = ?15
+               WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![
+        node.ino.0,
+        kind_number(node.kind),
+        node.attrs.mode,
+        node.attrs.uid,
+        node.attrs.gid,
+        node.attrs.mtime,
+        node.atime,
+        node.ctime,
+        node.size,
+        node.version.0,
+        node.attr_version,
+        node.target.as_deref(),
+        origin_number(node.origin),
+        node.complete,
+        node.checked_at,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn place(conn: &Connection, ino: Ino, parent: Ino, name: &str) -> LedgerResult<()> {
+    let sql = "UPDATE nodes SET parent = ?2, name = ?3 WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![ino.0, parent.0, name])?;
+    Ok(())
+}
+
+/// A directory's entries changed.
+pub(super) fn touch(conn: &Connection, directory: Ino, now: NanoTime) -> LedgerResult<()> {
+    let sql = "UPDATE nodes SET mtime = ?2, ctime = ?2 WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![directory.0, now])?;
+    Ok(())
+}
+
+pub(super) fn delete(conn: &Connection, ino: Ino) -> LedgerResult<()> {
+    conn.prepare_cached("DELETE FROM nodes WHERE ino = ?1")?.execute([ino.0])?;
+    Ok(())
+}
+
+/// The root belongs to whoever made the ledger, until its attributes are set.
+pub(super) fn insert_root(conn: &Connection, now: NanoTime) -> LedgerResult<()> {
+    let attrs = Attrs { mode: 0o755, uid: Uid::current().as_raw(), gid: Gid::current().as_raw(), mtime: now };
+    let root = Node {
+        ino: Ino::ROOT,
+        parent: Ino::ROOT,
+        name: "".into(),
+        kind: Kind::Directory,
+        attrs,
+        atime: now,
+        ctime: now,
+        size: 0,
+        version: Version::UNCOMMITTED,
+        attr_version: 0,
+        target: None,
+        origin: Origin::Mount,
+        complete: false,
+        checked_at: now,
+    };
+    insert(conn, &root)
+}
+
+fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec<Node>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(params, node_of_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn node_of_row(row: &Row<'_>) -> rusqlite::Result<Node> {
+    let name: String = row.get(2)?;
+    let target: Option<Vec<u8>> = row.get(13)?;
+    Ok(Node {
+        ino: Ino(row.get(0)?),
+        parent: Ino(row.get(1)?),
+        name: name.into(),
+        kind: kind_of(3, row.get(3)?)?,
+        attrs: Attrs { mode: row.get(4)?, uid: row.get(5)?, gid: row.get(6)?, mtime: row.get(7)? },
+        atime: row.get(8)?,
+        ctime: row.get(9)?,
+        size: row.get(10)?,
+        version: Version(row.get(11)?),
+        attr_version: row.get(12)?,
+        target: target.map(Into::into),
+        origin: origin_of(14, row.get(14)?)?,
+        complete: row.get(15)?,
+        checked_at: row.get(16)?,
+    })
+}
+
+fn kind_number(kind: Kind) -> i64 {
+    match kind {
+        Kind::File => 0,
+        Kind::Directory => 1,
+        Kind::Symlink => 2,
+    }
+}
+
+fn kind_of(column: usize, number: i64) -> rusqlite::Result<Kind> {
+    match number {
+        0 => Ok(Kind::File),
+        1 => Ok(Kind::Directory),
+        2 => Ok(Kind::Symlink),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
+    }
+}
+
+fn origin_number(origin: Origin) -> i64 {
+    match origin {
+        Origin::Mount => 0,
+        Origin::Listed => 1,
+        Origin::Read => 2,
+        Origin::Unproven => 3,
+    }
+}
+
+fn origin_of(column: usize, number: i64) -> rusqlite::Result<Origin> {
+    match number {
+        0 => Ok(Origin::Mount),
+        1 => Ok(Origin::Listed),
+        2 => Ok(Origin::Read),
+        3 => Ok(Origin::Unproven),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
+    }
+}

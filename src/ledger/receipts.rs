@@ -1,0 +1,188 @@
+//! What a store confirmed, and what it found to have changed by itself.
+
+use super::replicas::{self, ReplicaRow, displace};
+use super::tombstones::{bury, uncover};
+use super::writer::Tx;
+use super::{
+    FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState, Targets,
+    TombstoneState, contents, intents, nodes, paths, tombstones, tree,
+};
+use crate::object::{Ino, Key, NanoTime, Side};
+
+impl Ledger {
+    /// Lazy. Records that `side` holds an object: it becomes the node's replica there. An object that the
+    /// node had under another key of that side is to be deleted; a deletion that was noted for the
+    /// receipt's key is void; another node's replica under that key is overwritten, and is wanted again.
+    pub async fn receipt(&self, ino: Ino, side: Side, receipt: NewReceipt) -> LedgerResult<ReceiptOutcome> {
+        self.lazy(move |tx| match nodes::find(tx.conn, ino)? {
+            None => nobodys(tx, ino, side, &receipt),
+            Some(node) => record(tx, &node, side, &receipt),
+        })
+        .await
+    }
+
+    /// Lazy. Someone replaced the object on `side` without the mount: the node gets a new version, which
+    /// `side` holds, and the other targets are to be brought to it. Error: `NotFound`.
+    pub async fn replaced_outside(
+        &self,
+        ino: Ino,
+        side: Side,
+        found: FoundObject,
+        targets: Targets,
+        now: NanoTime,
+    ) -> LedgerResult<Node> {
+        self.lazy(move |tx| replace(tx, ino, side, &found, targets, now)).await
+    }
+
+    /// Lazy. Someone deleted the object without the mount: the node goes, and nothing is to be deleted but
+    /// what stands under the old key of a rename. Errors: `NotFound`, `NotEmpty`.
+    pub async fn vanished(&self, ino: Ino) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            let node = nodes::required(tx.conn, ino)?;
+            tree::require_empty(tx.conn, &node)?;
+            let key = paths::key_in_tree(tx.conn, ino)?;
+            let moved = tree::take_out(tx, &node, &key)?.elsewhere;
+            for (side, row) in moved {
+                let old = row.key_or_path(tx.conn)?;
+                bury(tx, side, old.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The node was deleted while its upload was on the way: what has arrived must go again.
+fn nobodys(tx: &mut Tx<'_>, ino: Ino, side: Side, new: &NewReceipt) -> LedgerResult<ReceiptOutcome> {
+    let key = new.receipt.key.as_str();
+    displace(tx, side, key, ino)?;
+    bury(tx, side, key, Some(&new.receipt.etag), TombstoneState::Pending, new.now)?;
+    Ok(ReceiptOutcome::Gone)
+}
+
+fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerResult<ReceiptOutcome> {
+    let path = paths::key_in_tree(tx.conn, node.ino)?;
+    let key = &new.receipt.key;
+    displace(tx, side, key.as_str(), node.ino)?;
+    let before = replicas::find(tx.conn, node.ino, side)?;
+    if let Some(before) = &before
+        && before.key.is_none()
+        && *key != path
+        && before.version >= new.receipt.version
+    {
+        // An upload to the old name that was overtaken by one to the new name: the better one stays.
+        bury(tx, side, key.as_str(), Some(&new.receipt.etag), TombstoneState::Pending, new.now)?;
+        return outcome(tx, node, side, &path);
+    }
+    tombstones::remove(tx.conn, side, key.as_str())?;
+    replicas::put(tx.conn, side, &row_of(node.ino, new, &path))?;
+    uncover(tx, side, key.as_str())?;
+    if let Some(before) = before {
+        leave_old_key(tx, side, &before, new, &path)?;
+    }
+    if let Some(content) = new.content.as_ref().filter(|_| new.receipt.version == node.version) {
+        contents::put(tx.conn, node.ino, node.version, content)?;
+    }
+    let outcome = outcome(tx, node, side, &path)?;
+    if outcome == ReceiptOutcome::Satisfied {
+        intents::delete(tx.conn, node.ino, side)?;
+    }
+    Ok(outcome)
+}
+
+fn row_of(ino: Ino, new: &NewReceipt, path: &Key) -> ReplicaRow {
+    ReplicaRow {
+        ino,
+        key: (new.receipt.key != *path).then(|| new.receipt.key.clone()),
+        version: new.receipt.version,
+        etag: new.receipt.etag.clone(),
+        size: new.receipt.size,
+        attr_version: new.attr_version,
+        state: ReplicaState::Copied,
+        received_at: new.now,
+    }
+}
+
+/// The object stands under its new key now: the one under the old key goes (LESSONS A6).
+fn leave_old_key(
+    tx: &mut Tx<'_>,
+    side: Side,
+    before: &ReplicaRow,
+    new: &NewReceipt,
+    path: &Key,
+) -> LedgerResult<()> {
+    let old = before.key.as_ref().unwrap_or(path);
+    if *old == new.receipt.key {
+        return Ok(());
+    }
+    if old != path {
+        bury(tx, side, old.as_str(), Some(&before.etag), TombstoneState::Pending, new.now)?;
+    }
+    uncover(tx, side, old.as_str())
+}
+
+/// Whether the replica is all that the node is now.
+fn outcome(tx: &Tx<'_>, node: &Node, side: Side, path: &Key) -> LedgerResult<ReceiptOutcome> {
+    let row = replicas::find(tx.conn, node.ino, side)?;
+    let current = row.is_some_and(|row| {
+        row.version == node.version
+            && row.attr_version == node.attr_version
+            && row.state != ReplicaState::Mismatched
+            && row.key.is_none_or(|key| key == *path)
+    });
+    Ok(if current { ReceiptOutcome::Satisfied } else { ReceiptOutcome::Behind })
+}
+
+fn replace(
+    tx: &mut Tx<'_>,
+    ino: Ino,
+    side: Side,
+    found: &FoundObject,
+    targets: Targets,
+    now: NanoTime,
+) -> LedgerResult<Node> {
+    let mut node = nodes::required(tx.conn, ino)?;
+    let key = paths::key_in_tree(tx.conn, ino)?;
+    node.kind = found.kind;
+    node.target.clone_from(&found.target);
+    node.size = found.size;
+    node.version = node.version.next();
+    node.attr_version += 1;
+    node.attrs = found.attrs;
+    node.ctime = now;
+    node.checked_at = now;
+    node.origin = Origin::Read;
+    nodes::update(tx.conn, &node)?;
+    displace(tx, side, key.as_str(), ino)?;
+    tombstones::remove(tx.conn, side, key.as_str())?;
+    let before = replicas::find(tx.conn, ino, side)?;
+    replicas::put(tx.conn, side, &found_row(&node, found, now))?;
+    uncover(tx, side, key.as_str())?;
+    if let Some((old, before)) = before.and_then(|row| Some((row.key.clone()?, row))) {
+        bury(tx, side, old.as_str(), Some(&before.etag), TombstoneState::Pending, now)?;
+        uncover(tx, side, old.as_str())?;
+    }
+    if let Some(digest) = &found.digest {
+        contents::put_digest(tx.conn, ino, node.version, found.size, digest)?;
+    }
+    intents::delete(tx.conn, ino, side)?;
+    let other = side.other();
+    if targets.contains(other) {
+        intents::want(tx.conn, ino, other, now)?;
+    }
+    Ok(node)
+}
+
+/// The replica of an object that was found under its node's own path.
+pub(super) fn found_row(node: &Node, found: &FoundObject, now: NanoTime) -> ReplicaRow {
+    ReplicaRow {
+        ino: node.ino,
+        key: None,
+        version: node.version,
+        etag: found.etag.clone(),
+        size: found.size,
+        attr_version: node.attr_version,
+        state: ReplicaState::Copied,
+        received_at: now,
+    }
+}

@@ -1,0 +1,234 @@
+//! The table `replicas`: what each store confirmed. The key is NULL where the object stands under its
+//! node's own path, so that a new path of a directory costs nothing for the directories below it.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::intents::want;
+use super::tombstones::{bury, uncover};
+use super::writer::Tx;
+use super::{
+    Ledger, LedgerResult, NewFinding, Replica, ReplicaState, TombstoneState, contents, findings, paths,
+};
+use crate::object::{ETag, Ino, Key, NanoTime, PerSide, Receipt, Side, Version};
+
+impl Ledger {
+    /// What each store confirmed of a node. The receipt's digest is given where the digest that is known
+    /// is of the same version.
+    pub fn replicas(&self, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+        self.read(|conn| both(conn, ino))
+    }
+
+    /// The node whose object on `side` stands under `key` although its path is another one now: a rename
+    /// that the store has not followed. Nothing else may be written there before it has.
+    pub fn occupant(&self, side: Side, key: &Key) -> LedgerResult<Option<Ino>> {
+        self.read(|conn| occupant(conn, side, key.as_str()))
+    }
+
+    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, has the object there deleted.
+    pub async fn drop_replica(&self, ino: Ino, side: Side, tombstone: bool) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            let Some(row) = find(tx.conn, ino, side)? else { return Ok(()) };
+            delete(tx.conn, ino, side)?;
+            let key = row.key_or_path(tx.conn)?;
+            if tombstone {
+                bury(tx, side, key.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
+            }
+            uncover(tx, side, key.as_str())
+        })
+        .await
+    }
+
+    /// Lazy. The store was found not to hold what its receipt says: it is not read any more, it is to be
+    /// written again, and a person is told. Nothing happens if a newer receipt has arrived meanwhile.
+    pub async fn mark_mismatched(
+        &self,
+        ino: Ino,
+        side: Side,
+        etag: &ETag,
+        finding: NewFinding,
+    ) -> LedgerResult<()> {
+        let etag = etag.clone();
+        self.lazy(move |tx| {
+            let sql = "UPDATE replicas SET state = 2, verified_at = NULL
+                       WHERE ino = ?1 AND side = ?2 AND etag = ?3";
+            let marked =
+                tx.conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), etag.as_str()])?;
+            if marked == 0 {
+                return Ok(());
+            }
+            want(tx.conn, ino, side, tx.now)?;
+            findings::upsert(tx.conn, &finding, tx.now)
+        })
+        .await
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub(super) struct ReplicaRow {
+    pub(super) ino: Ino,
+    /// `None`: the node's own path.
+    pub(super) key: Option<Key>,
+    pub(super) version: Version,
+    pub(super) etag: ETag,
+    pub(super) size: u64,
+    pub(super) attr_version: u64,
+    pub(super) state: ReplicaState,
+    pub(super) received_at: NanoTime,
+}
+
+impl ReplicaRow {
+    pub(super) fn key_or_path(&self, conn: &Connection) -> LedgerResult<Key> {
+        match &self.key {
+            Some(key) => Ok(key.clone()),
+            None => paths::key_in_tree(conn, self.ino),
+        }
+    }
+
+    fn into_replica(self, conn: &Connection) -> LedgerResult<Replica> {
+        let key = self.key_or_path(conn)?;
+        let digest = contents::digest(conn, self.ino, self.version)?;
+        let receipt = Receipt { key, version: self.version, etag: self.etag, size: self.size, digest };
+        Ok(Replica {
+            receipt,
+            attr_version: self.attr_version,
+            state: self.state,
+            received_at: self.received_at,
+        })
+    }
+}
+
+pub(super) fn both(conn: &Connection, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+    let mut replicas = PerSide::default();
+    for side in Side::BOTH {
+        if let Some(row) = find(conn, ino, side)? {
+            replicas[side] = Some(row.into_replica(conn)?);
+        }
+    }
+    Ok(replicas)
+}
+
+pub(super) fn find(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<Option<ReplicaRow>> {
+    let sql = "SELECT ino, key, version, etag, size, attr_version, state, verified_at, received_at
+               FROM replicas WHERE ino = ?1 AND side = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    Ok(statement.query_row(params![ino.0, side_number(side)], row_of).optional()?)
+}
+
+pub(super) fn put(conn: &Connection, side: Side, row: &ReplicaRow) -> LedgerResult<()> {
+    let sql = "INSERT INTO replicas
+                   (ino, side, key, version, etag, size, attr_version, state, verified_at, received_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+               ON CONFLICT (ino, side) DO UPDATE SET
+                   key = excluded.key, version = excluded.version, etag = excluded.etag, size = excluded.size,
+                   attr_version = excluded.attr_version, state = excluded.state,
+                   verified_at = excluded.verified_at, received_at = excluded.received_at";
+    let (state, verified_at) = match row.state {
+        ReplicaState::Copied => (0, None),
+        ReplicaState::Verified(at) => (1, Some(at)),
+        ReplicaState::Mismatched => (2, None),
+    };
+    conn.prepare_cached(sql)?.execute(params![
+        row.ino.0,
+        side_number(side),
+        row.key.as_ref().map(Key::as_str),
+        row.version.0,
+        row.etag.as_str(),
+        row.size,
+        row.attr_version,
+        state,
+        verified_at,
+        row.received_at,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn set_key(conn: &Connection, ino: Ino, side: Side, key: Option<&str>) -> LedgerResult<()> {
+    let sql = "UPDATE replicas SET key = ?3 WHERE ino = ?1 AND side = ?2";
+    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), key])?;
+    Ok(())
+}
+
+pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<()> {
+    let sql = "DELETE FROM replicas WHERE ino = ?1 AND side = ?2";
+    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side)])?;
+    Ok(())
+}
+
+pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<Ino>> {
+    let sql = "SELECT ino FROM replicas WHERE side = ?1 AND key = ?2 LIMIT 1";
+    let mut statement = conn.prepare_cached(sql)?;
+    Ok(statement.query_row(params![side_number(side), key], |row| row.get(0).map(Ino)).optional()?)
+}
+
+/// The object at `key` is now that of `owner` (or of nobody in the tree): a replica that another node
+/// had there is overwritten, and that node must be written again.
+pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: Ino) -> LedgerResult<()> {
+    if let Some(other) = occupant(tx.conn, side, key)?
+        && other != owner
+    {
+        delete(tx.conn, other, side)?;
+        want(tx.conn, other, side, tx.now)?;
+    }
+    if let Some(other) = paths::resolve(tx.conn, key)?
+        && other.ino != owner
+        && find(tx.conn, other.ino, side)?.is_some_and(|row| row.key.is_none())
+    {
+        delete(tx.conn, other.ino, side)?;
+        want(tx.conn, other.ino, side, tx.now)?;
+    }
+    Ok(())
+}
+
+/// Whether the only copy that `side` has of some node stands at `key`.
+pub(super) fn stands_at(conn: &Connection, side: Side, key: &str) -> LedgerResult<bool> {
+    if occupant(conn, side, key)?.is_some() {
+        return Ok(true);
+    }
+    match paths::resolve(conn, key)? {
+        Some(node) => Ok(find(conn, node.ino, side)?.is_some_and(|row| row.key.is_none())),
+        None => Ok(false),
+    }
+}
+
+pub(super) fn side_number(side: Side) -> i64 {
+    match side {
+        Side::Old => 0,
+        Side::New => 1,
+    }
+}
+
+pub(super) fn side_of(column: usize, number: i64) -> rusqlite::Result<Side> {
+    match number {
+        0 => Ok(Side::Old),
+        1 => Ok(Side::New),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
+    }
+}
+
+/// A key column; an empty one is no key and can only come from damage.
+pub(super) fn key_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Key> {
+    Key::new(row.get::<_, String>(column)?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn row_of(row: &Row<'_>) -> rusqlite::Result<ReplicaRow> {
+    let explicit = !matches!(row.get_ref(1)?, rusqlite::types::ValueRef::Null);
+    let state = match row.get(6)? {
+        0_i64 => ReplicaState::Copied,
+        1 => ReplicaState::Verified(row.get(7)?),
+        2 => ReplicaState::Mismatched,
+        other => return Err(rusqlite::Error::IntegralValueOutOfRange(6, other)),
+    };
+    Ok(ReplicaRow {
+        ino: Ino(row.get(0)?),
+        key: if explicit { Some(key_at(row, 1)?) } else { None },
+        version: Version(row.get(2)?),
+        etag: ETag::new(&row.get::<_, String>(3)?),
+        size: row.get(4)?,
+        attr_version: row.get(5)?,
+        state,
+        received_at: row.get(8)?,
+    })
+}

@@ -1,0 +1,167 @@
+//! The table `slices`: prefixes that move as one. The longest prefix wins.
+
+use rusqlite::{Connection, Row, params};
+
+use super::intents::{self, want};
+use super::replicas::{self, side_number};
+use super::writer::Tx;
+use super::{Event, Ledger, LedgerResult, Slice, events, paths, tombstones};
+use crate::object::{Ino, NanoTime, Side};
+use crate::stage::Stage;
+
+impl Ledger {
+    /// All slices by prefix; the first is the default slice, whose prefix is empty.
+    pub fn slices(&self) -> LedgerResult<Vec<Slice>> {
+        self.read(all)
+    }
+
+    /// Durable. Makes or changes a slice, and notes it in the event log. When its stage changes, a side
+    /// that is newly written gets its deferred deletions, and intents for what the mount has written and
+    /// it does not hold; on a side that is no longer written the waiting intents are dropped, but not
+    /// those of an object that still stands under an old name. Takes longer the more the mount has written.
+    pub async fn set_slice(&self, slice: Slice, event: Event) -> LedgerResult<()> {
+        self.durable(move |tx| set(tx, &slice, &event)).await
+    }
+}
+
+fn set(tx: &mut Tx<'_>, slice: &Slice, event: &Event) -> LedgerResult<()> {
+    let before = all(tx.conn)?;
+    let old_route = owner(&before, &slice.prefix).map_or(Stage::Off, |slice| slice.stage).route();
+    put(tx.conn, slice)?;
+    events::append(tx.conn, event)?;
+    let slices = all(tx.conn)?;
+    let new_route = slice.stage.route();
+    for side in Side::BOTH {
+        match (old_route.writes(side), new_route.writes(side)) {
+            (false, true) => begin_writing(tx, &slices, slice, side)?,
+            (true, false) => stop_writing(tx, &slices, slice, side)?,
+            (true, true) | (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The slice that decides about a key.
+fn owner<'s>(slices: &'s [Slice], key: &str) -> Option<&'s Slice> {
+    slices.iter().filter(|slice| covers(&slice.prefix, key)).max_by_key(|slice| slice.prefix.len())
+}
+
+fn covers(prefix: &str, key: &str) -> bool {
+    match key.strip_prefix(prefix) {
+        Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+fn is_in(slices: &[Slice], slice: &Slice, key: &str) -> bool {
+    owner(slices, key).is_some_and(|owner| owner.prefix == slice.prefix)
+}
+
+fn node_is_in(conn: &Connection, slices: &[Slice], slice: &Slice, ino: Ino) -> LedgerResult<bool> {
+    if slices.len() == 1 {
+        return Ok(true); // There is only the default slice: no path needs to be computed.
+    }
+    Ok(paths::key_of(conn, ino)?.is_some_and(|key| is_in(slices, slice, key.as_str())))
+}
+
+fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -> LedgerResult<()> {
+    for tombstone in tombstones::deferred(tx.conn, side)? {
+        if is_in(slices, slice, tombstone.key.as_str()) {
+            tombstones::wake(tx.conn, side, &tombstone.key, tx.now)?;
+        }
+    }
+    for ino in written_and_not_on(tx.conn, side)? {
+        if node_is_in(tx.conn, slices, slice, ino)? {
+            want(tx.conn, ino, side, tx.now)?;
+        }
+    }
+    Ok(())
+}
+
+fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -> LedgerResult<()> {
+    for intent in intents::all(tx.conn, side)? {
+        let moved = replicas::find(tx.conn, intent.ino, side)?.is_some_and(|row| row.key.is_some());
+        if !moved && node_is_in(tx.conn, slices, slice, intent.ino)? {
+            intents::delete(tx.conn, intent.ino, side)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the mount has written and `side` does not hold as it is now. The condition on `nodes` is word for
+/// word that of the index `nodes_written`, which makes this independent of what was only found.
+fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<Ino>> {
+    let sql = "SELECT n.ino FROM nodes n INDEXED BY nodes_written
+               LEFT JOIN replicas r ON r.ino = n.ino AND r.side = ?1
+               WHERE n.kind <> 1 AND (n.origin = 0 OR n.version > 1) AND n.version > 0
+                 AND (r.ino IS NULL OR r.version <> n.version OR r.attr_version <> n.attr_version
+                      OR r.key IS NOT NULL OR r.state = 2)";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([side_number(side)], |row| row.get(0).map(Ino))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn insert_default(conn: &Connection, now: NanoTime) -> LedgerResult<()> {
+    let slice = Slice {
+        prefix: String::new(),
+        stage: Stage::Off,
+        read_percent: 100,
+        since: now,
+        backfill_complete: false,
+    };
+    put(conn, &slice)
+}
+
+fn put(conn: &Connection, slice: &Slice) -> LedgerResult<()> {
+    let sql = "INSERT INTO slices (prefix, stage, read_percent, since, backfill_complete)
+               VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (prefix) DO UPDATE SET stage = excluded.stage, read_percent = excluded.read_percent,
+                   since = excluded.since, backfill_complete = excluded.backfill_complete";
+    conn.prepare_cached(sql)?.execute(params![
+        slice.prefix,
+        slice.stage.as_str(),
+        slice.read_percent,
+        slice.since,
+        slice.backfill_complete,
+    ])?;
+    Ok(())
+}
+
+fn all(conn: &Connection) -> LedgerResult<Vec<Slice>> {
+    let sql = "SELECT prefix, stage, read_percent, since, backfill_complete FROM slices ORDER BY prefix";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map([], slice_of)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn slice_of(row: &Row<'_>) -> rusqlite::Result<Slice> {
+    let stage = row.get::<_, String>(1)?.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    Ok(Slice {
+        prefix: row.get(0)?,
+        stage,
+        read_percent: row.get(2)?,
+        since: row.get(3)?,
+        backfill_complete: row.get(4)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_prefix_covers_whole_names_only() {
+        let table = [
+            ("", "a/b", true),
+            ("a", "a", true),
+            ("a", "a/b", true),
+            ("a", "ab", false),
+            ("a/b", "a", false),
+        ];
+        for (prefix, key, covered) in table {
+            assert_eq!(covers(prefix, key), covered, "{prefix:?} {key:?}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Changes of the tree made through the mount, but for renames.
+
+use rusqlite::{Connection, params};
+
+use super::replicas::{self, ReplicaRow};
+use super::tombstones::{bury, bury_prefix, state_on, uncover};
+use super::writer::Tx;
+use super::{
+    AttrChange, Commit, Entry, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode, Node, Origin,
+    Removed, ReplicaState, ScanId, Targets, contents, intents, nodes, paths,
+};
+use crate::object::{ETag, Ino, Key, Kind, NanoTime, Side, Version};
+
+impl Ledger {
+    /// Makes a node. Lazy for a file (which has version 0 until its first commit) and a directory (which
+    /// is complete); durable for a symlink, which is committed at once and goes to the targets. Errors:
+    /// `Exists`, `NotFound` and `NotADirectory` (the parent).
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &str,
+        node: NewNode,
+        targets: Targets,
+    ) -> LedgerResult<Node> {
+        let (name, symlink) = (name.to_owned(), node.kind == Kind::Symlink);
+        let work = move |tx: &mut Tx<'_>| create(tx, parent, &name, node, targets);
+        if symlink { self.durable(work).await } else { self.lazy(work).await }
+    }
+
+    /// Durable. A file has new content: the point of no return of a write. Errors: `NotFound`,
+    /// `IsADirectory`.
+    pub async fn commit(&self, ino: Ino, commit: Commit) -> LedgerResult<Version> {
+        self.durable(move |tx| {
+            let mut node = nodes::required(tx.conn, ino)?;
+            require_leaf(&node)?;
+            node.version = node.version.next();
+            node.size = commit.size;
+            node.attrs.mtime = commit.mtime;
+            node.ctime = commit.ctime;
+            node.origin = Origin::Mount;
+            nodes::update(tx.conn, &node)?;
+            intents::want_on(tx.conn, ino, commit.targets, commit.ctime)?;
+            Ok(node.version)
+        })
+        .await
+    }
+
+    /// Lazy. Changes attributes; what a store keeps in an object's metadata is to be brought there.
+    /// Error: `NotFound`.
+    pub async fn set_attrs(&self, ino: Ino, change: AttrChange, targets: Targets) -> LedgerResult<Node> {
+        self.lazy(move |tx| set_attrs(tx, ino, change, targets)).await
+    }
+
+    /// Durable. Removes a file or symlink, with a tombstone on each side that may hold it: pending where
+    /// `targets` writes, deferred elsewhere. Errors: `NotFound`, `NotADirectory` (the parent),
+    /// `IsADirectory`.
+    pub async fn unlink(&self, entry: Entry<'_>, now: NanoTime, targets: Targets) -> LedgerResult<Removed> {
+        let (parent, name) = (entry.parent, entry.name.to_owned());
+        self.durable(move |tx| {
+            let node = nodes::entry(tx.conn, parent, &name)?;
+            require_leaf(&node)?;
+            let key = paths::key_in_tree(tx.conn, node.ino)?;
+            let taken = take_out(tx, &node, &key)?;
+            bury_taken(tx, &taken, &key, targets, now, None)?;
+            nodes::touch(tx.conn, parent, now)?;
+            Ok(taken.removed)
+        })
+        .await
+    }
+
+    /// Durable. Removes an empty directory. Errors: `NotFound`, `NotADirectory`, `NotEmpty`.
+    pub async fn rmdir(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Node> {
+        let (parent, name) = (entry.parent, entry.name.to_owned());
+        self.durable(move |tx| {
+            let node = nodes::entry(tx.conn, parent, &name)?;
+            nodes::directory(tx.conn, node.ino)?;
+            require_empty(tx.conn, &node)?;
+            let key = paths::key_in_tree(tx.conn, node.ino)?;
+            take_out(tx, &node, &key)?;
+            for side in Side::BOTH {
+                bury_prefix(tx.conn, side, &key.as_prefix(), now)?;
+            }
+            nodes::touch(tx.conn, parent, now)?;
+            Ok(node)
+        })
+        .await
+    }
+
+    /// Lazy. Every name below the directory is in the ledger now, as `scan` saw it. Ignored when the
+    /// directory has moved, or the scan has ended, since: then the scan saw another one.
+    pub async fn directory_complete(&self, ino: Ino, scan: ScanId, now: NanoTime) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            let prefix = paths::prefix_of(tx.conn, ino)?;
+            if tx.scans.hides(scan, &prefix) {
+                return Ok(());
+            }
+            let sql = "UPDATE nodes SET complete = 1, checked_at = ?2 WHERE ino = ?1 AND kind = 1";
+            tx.conn.prepare_cached(sql)?.execute(params![ino.0, now])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lazy. The directory must be listed again before a missing name is believed.
+    pub async fn directory_incomplete(&self, ino: Ino) -> LedgerResult<()> {
+        self.lazy(move |tx| {
+            let sql = "UPDATE nodes SET complete = 0 WHERE ino = ?1 AND kind = 1";
+            tx.conn.prepare_cached(sql)?.execute([ino.0])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targets) -> LedgerResult<Node> {
+    nodes::directory(tx.conn, parent)?;
+    if nodes::child(tx.conn, parent, name)?.is_some() {
+        return Err(exists(parent, name));
+    }
+    let target_bytes = new.target.as_ref().map_or(0, |target| target.len() as u64);
+    let symlink = new.kind == Kind::Symlink;
+    let node = Node {
+        ino: tx.inos.take(tx.conn)?,
+        parent,
+        name: name.into(),
+        kind: new.kind,
+        attrs: new.attrs,
+        atime: new.now,
+        ctime: new.now,
+        size: if symlink { target_bytes } else { 0 },
+        version: if symlink { Version::FIRST } else { Version::UNCOMMITTED },
+        attr_version: 0,
+        target: new.target,
+        origin: Origin::Mount,
+        complete: new.kind == Kind::Directory,
+        checked_at: new.now,
+    };
+    nodes::insert(tx.conn, &node)?;
+    if symlink {
+        intents::want_on(tx.conn, node.ino, targets, new.now)?;
+    }
+    nodes::touch(tx.conn, parent, new.now)?;
+    Ok(node)
+}
+
+fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) -> LedgerResult<Node> {
+    let mut node = nodes::required(tx.conn, ino)?;
+    let before = node.attrs;
+    node.attrs.mode = change.mode.unwrap_or(before.mode);
+    node.attrs.uid = change.uid.unwrap_or(before.uid);
+    node.attrs.gid = change.gid.unwrap_or(before.gid);
+    node.attrs.mtime = change.mtime.unwrap_or(before.mtime);
+    node.atime = change.atime.unwrap_or(node.atime);
+    node.ctime = change.ctime;
+    let stored = node.kind != Kind::Directory && node.version > Version::UNCOMMITTED;
+    let stale = stored && node.attrs != before;
+    if stale {
+        node.attr_version += 1;
+    }
+    nodes::update(tx.conn, &node)?;
+    if stale {
+        intents::want_on(tx.conn, ino, targets, change.ctime)?;
+    }
+    Ok(node)
+}
+
+/// A node that is out of the tree, and its replicas as rows.
+pub(super) struct TakenOut {
+    pub(super) removed: Removed,
+    /// Replicas that stood under the node's own path.
+    at_home: Vec<(Side, ReplicaRow)>,
+    /// Replicas that stood under an older path.
+    pub(super) elsewhere: Vec<(Side, ReplicaRow)>,
+}
+
+/// Takes a node without entries out of every table. What the stores hold of it is for the caller to bury.
+pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<TakenOut> {
+    let removed = Removed { node: node.clone(), replicas: replicas::both(tx.conn, node.ino)? };
+    let mut taken = TakenOut { removed, at_home: Vec::new(), elsewhere: Vec::new() };
+    for side in Side::BOTH {
+        if let Some(row) = replicas::find(tx.conn, node.ino, side)? {
+            let place = if row.key.is_some() { &mut taken.elsewhere } else { &mut taken.at_home };
+            place.push((side, row));
+        }
+        replicas::delete(tx.conn, node.ino, side)?;
+        intents::delete(tx.conn, node.ino, side)?;
+    }
+    contents::delete(tx.conn, node.ino)?;
+    nodes::delete(tx.conn, node.ino)?;
+    match node.kind {
+        Kind::Directory => tx.scans.removed(&key.as_prefix()),
+        Kind::File | Kind::Symlink => tx.scans.removed(key.as_str()),
+    }
+    Ok(taken)
+}
+
+/// Notes the deletion of a node that was taken out, wherever a store may hold it: also where no receipt
+/// says so, because an upload may be on its way. Where `overwritten` writes, the node that has the key
+/// now will overwrite the object, and needs no deletion before.
+pub(super) fn bury_taken(
+    tx: &mut Tx<'_>,
+    taken: &TakenOut,
+    key: &Key,
+    targets: Targets,
+    now: NanoTime,
+    overwritten: Option<Targets>,
+) -> LedgerResult<()> {
+    let node = &taken.removed.node;
+    if node.origin == Origin::Mount && node.version == Version::UNCOMMITTED {
+        return Ok(()); // It never left this host.
+    }
+    for side in Side::BOTH {
+        let state = state_on(targets, side);
+        if !overwritten.is_some_and(|targets| targets.contains(side)) {
+            let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
+            let etag = row.and_then(|row| trusted_etag(node, row));
+            bury(tx, side, key.as_str(), etag, state, now)?;
+        }
+        for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
+            if let Some(old) = &row.key {
+                bury(tx, side, old.as_str(), trusted_etag(node, row), state, now)?;
+                uncover(tx, side, old.as_str())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tag of the object to delete, if it is certain: while something newer may be on its way there,
+/// a deletion bound to the old tag would leave it behind.
+fn trusted_etag<'r>(node: &Node, row: &'r ReplicaRow) -> Option<&'r ETag> {
+    let current = row.version == node.version
+        && row.attr_version == node.attr_version
+        && row.state != ReplicaState::Mismatched;
+    current.then_some(&row.etag)
+}
+
+pub(super) fn exists(parent: Ino, name: &str) -> LedgerError {
+    LedgerError::new(LedgerErrorKind::Exists, format!("there is a `{name}` in node {parent} already"))
+}
+
+pub(super) fn require_leaf(node: &Node) -> LedgerResult<()> {
+    match node.kind {
+        Kind::File | Kind::Symlink => Ok(()),
+        Kind::Directory => {
+            let detail = format!("node {} is a directory", node.ino);
+            Err(LedgerError::new(LedgerErrorKind::IsADirectory, detail))
+        }
+    }
+}
+
+pub(super) fn require_empty(conn: &Connection, node: &Node) -> LedgerResult<()> {
+    if nodes::has_children(conn, node.ino)? {
+        let detail = format!("the directory with the number {} is not empty", node.ino);
+        return Err(LedgerError::new(LedgerErrorKind::NotEmpty, detail));
+    }
+    Ok(())
+}
