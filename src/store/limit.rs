@@ -37,11 +37,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 in flight; 30 s of queue; 5 s for an answer; 60 s for a transfer; 5 s of silence.
+    /// 64 in flight; 10 s of queue; 5 s for an answer; 60 s for a transfer; 5 s of silence.
     fn default() -> Limits {
         Limits {
             requests_in_flight: 64,
-            queue_wait: Duration::from_secs(30),
+            queue_wait: Duration::from_secs(10),
             call_deadline: Duration::from_secs(5),
             transfer_deadline: Duration::from_secs(60),
             stall: Duration::from_secs(5),
@@ -85,7 +85,8 @@ impl DeadlineExceeded {
     /// Whether `error` was caused by a silence, at whatever depth.
     pub fn is_cause_of(error: &StoreError) -> bool {
         let source = std::error::Error::source(error);
-        std::iter::successors(source, |error| error.source()).any(|error| error.is::<DeadlineExceeded>())
+        std::iter::successors(source, |error| error.source())
+            .any(<dyn std::error::Error>::is::<DeadlineExceeded>)
     }
 }
 

@@ -370,3 +370,40 @@ impl Store for MemoryStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+    use crate::clock::Clock;
+    use crate::object::Key;
+    use crate::store::{Condition, ObjectMeta, Store};
+
+    #[tokio::test]
+    async fn an_outside_client_makes_states_that_the_trait_sees() {
+        let (store, key) = (MemoryStore::new("m", Clock::System), Key::new("a").expect("a key"));
+        let (meta, always) = (ObjectMeta::default(), Condition::Always);
+        let ours = store.put(&key, "ours".into(), &meta, &always).await.expect("a put");
+        let theirs = store.bypass_put(&key, "theirs", ObjectMeta::default());
+        assert_eq!(store.head(&key).await.expect("head").etag, theirs);
+        assert_ne!(ours, theirs);
+        assert!(store.bypass_corrupt(&key, "thEirs"));
+        assert_eq!(store.head(&key).await.expect("head").etag, theirs, "rot does not change the tag");
+        assert_eq!(store.snapshot()[&key].0, "thEirs");
+        assert!(store.bypass_delete(&key) && !store.bypass_delete(&key));
+    }
+
+    #[tokio::test]
+    async fn a_tag_never_comes_again_and_never_fits_the_other_store() {
+        let (meta, key) = (ObjectMeta::default(), Key::new("a").expect("a key"));
+        let mut tags = Vec::new();
+        for name in ["old", "new"] {
+            let store = MemoryStore::new(name, Clock::System);
+            for _ in 0..3 {
+                tags.push(store.put(&key, "same".into(), &meta, &Condition::Absent).await.expect("a put"));
+                store.delete(&key, None).await.expect("a deletion");
+            }
+        }
+        let distinct: std::collections::HashSet<_> = tags.iter().collect();
+        assert_eq!(distinct.len(), tags.len());
+    }
+}

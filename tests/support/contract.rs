@@ -4,12 +4,14 @@
 //! sentence that is broken. Each check works under a prefix of its own, so that it runs on a bucket that holds
 //! other things, and twice on the same bucket.
 
+pub mod listing;
+pub mod uploads;
+
 use std::collections::BTreeSet;
 
 use bridgefs::object::{ETag, Key};
 use bridgefs::store::{
-    ByteRange, Condition, ErrorKind, ListPage, ListRequest, ObjectMeta, PartReceipt, SharedStore, StoreError,
-    StoreResult, UploadId,
+    ByteRange, Condition, ErrorKind, ListPage, ListRequest, ObjectMeta, SharedStore, StoreError, StoreResult,
 };
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
@@ -33,13 +35,13 @@ pub async fn check_under(store: SharedStore, prefix: &str) {
     create_race(&at("race")).await;
     replace_race(&at("replace-race")).await;
     metadata(&at("metadata")).await;
-    uploads(&at("uploads")).await;
-    conditional_uploads(&at("conditional-uploads")).await;
-    aborted_uploads(&at("aborted")).await;
+    uploads::uploads(&at("uploads")).await;
+    uploads::conditional_uploads(&at("conditional-uploads")).await;
+    uploads::aborted_uploads(&at("aborted")).await;
     copies(&at("copies")).await;
     deletions(&at("deletions")).await;
-    listing_pages(&at("pages")).await;
-    listing_levels(&at("levels")).await;
+    listing::listing_pages(&at("pages")).await;
+    listing::listing_levels(&at("levels")).await;
 }
 
 /// A prefix of a store that belongs to one check.
@@ -359,71 +361,6 @@ pub async fn metadata(room: &Room) {
     assert!(store.head(&key).await.expect("head").meta.user.is_empty(), "a refused set_meta changes nothing");
 }
 
-async fn part(room: &Room, upload: &UploadId, number: u32, body: &Bytes) -> PartReceipt {
-    let sent = room.store.put_part(&room.key("object"), upload, number, body.clone()).await;
-    let receipt = sent.expect("a part");
-    assert_eq!(receipt.number, number);
-    receipt
-}
-
-/// An upload appears whole, at its completion, whatever the order in which its parts came.
-pub async fn uploads(room: &Room) {
-    let (store, key) = (&room.store, room.key("object"));
-    let part_bytes = usize::try_from(store.capabilities().part_bytes_min).expect("fits").max(1000);
-    let bodies = [noise(part_bytes, 3), noise(part_bytes + 1, 4), noise(17, 5)];
-    let info = meta(&[("mode", "100755")]);
-    let upload = store.start_upload(&key, &info).await.expect("start");
-    let third = part(room, &upload, 3, &bodies[2]).await;
-    part(room, &upload, 1, &noise(part_bytes, 6)).await;
-    let second = part(room, &upload, 2, &bodies[1]).await;
-    let first = part(room, &upload, 1, &bodies[0]).await;
-    assert_kind(store.head(&key).await, NOT_FOUND, "an upload is not visible before it is completed");
-    let completed =
-        store.complete_upload(&key, &upload, &[first, second, third], &info, &Condition::Always).await;
-    let etag = completed.expect("complete");
-    assert!(room.read("object").await == bodies.concat(), "the parts in order, the last sent of each number");
-    let head = store.head(&key).await.expect("head");
-    assert_eq!(head.etag, etag, "completion returns the tag that head says");
-    if store.capabilities().metadata {
-        assert_eq!(head.meta, info, "an upload keeps its metadata");
-    }
-}
-
-async fn upload_if(room: &Room, body: &'static str, condition: &Condition) -> StoreResult<ETag> {
-    let (store, key, info) = (&room.store, room.key("object"), ObjectMeta::default());
-    let upload = store.start_upload(&key, &info).await.expect("start");
-    let receipt = part(room, &upload, 1, &body.into()).await;
-    store.complete_upload(&key, &upload, &[receipt], &info, condition).await
-}
-
-/// A completion whose condition does not hold changes nothing.
-pub async fn conditional_uploads(room: &Room) {
-    if !room.store.capabilities().conditional_complete {
-        return;
-    }
-    let first = upload_if(room, "first", &Condition::Absent).await.expect("nothing is there");
-    assert_kind(upload_if(room, "no", &Condition::Absent).await, REFUSED, "something is there");
-    let matching = Condition::Matches(first);
-    upload_if(room, "second", &matching).await.expect("it matches");
-    assert_kind(upload_if(room, "no", &matching).await, REFUSED, "a replaced state does not match");
-    assert_eq!(room.read("object").await, "second", "a refused completion changes nothing");
-}
-
-/// An upload that was given up leaves nothing and cannot go on.
-pub async fn aborted_uploads(room: &Room) {
-    let (store, key, info) = (&room.store, room.key("object"), ObjectMeta::default());
-    let upload = store.start_upload(&key, &info).await.expect("start");
-    let receipt = part(room, &upload, 1, &"x".into()).await;
-    store.abort_upload(&key, &upload).await.expect("abort");
-    assert_kind(store.head(&key).await, NOT_FOUND, "an aborted upload is not visible");
-    if store.abort_upload(&key, &upload).await.is_err() {
-        // Where the store keeps uploads apart from parts, a completion after the end is an error.
-        let late = store.complete_upload(&key, &upload, &[receipt], &info, &Condition::Always).await;
-        assert!(late.is_err(), "an aborted upload cannot be completed");
-        assert_kind(store.head(&key).await, NOT_FOUND, "an aborted upload stays invisible");
-    }
-}
-
 /// A copy is exactly the state that was named, with its metadata, and independent of its source.
 pub async fn copies(room: &Room) {
     let (store, from, to) = (&room.store, room.key("source"), room.key("target"));
@@ -472,68 +409,4 @@ pub async fn deletions(room: &Room) {
     }
     room.put("dir/object", "four").await;
     assert_eq!(room.read("dir/object").await, "four", "a deleted key can be used again");
-}
-
-/// Pages of any size are together complete, without duplicates, and none is longer than asked.
-pub async fn listing_pages(room: &Room) {
-    let mut wanted = BTreeSet::new();
-    for number in 0..23 {
-        let name = format!("d{}/f{number:02}", number % 3);
-        room.put(&name, noise(number, 7)).await;
-        wanted.insert(room.key(&name));
-    }
-    for page_entries in [1, 2, 7, 23, 1000] {
-        let pages = room.list("", false, page_entries).await;
-        assert!(pages.iter().all(|page| page.objects.len() <= page_entries as usize), "no page is too long");
-        assert!(pages.iter().all(|page| page.prefixes.is_empty()), "no prefixes without delimiter");
-        let listed: Vec<Key> = pages.into_iter().flat_map(|page| page.objects).map(|o| o.key).collect();
-        assert_eq!(listed.len(), wanted.len(), "no key comes twice with pages of {page_entries}");
-        assert_eq!(BTreeSet::from_iter(listed), wanted, "no key is missing with pages of {page_entries}");
-    }
-    let partial = room.list("d1/f1", false, 1000).await;
-    let names: BTreeSet<Key> = partial.into_iter().flat_map(|page| page.objects).map(|o| o.key).collect();
-    let expected = wanted.into_iter().filter(|key| key.as_str().contains("/d1/f1")).collect();
-    assert_eq!(names, expected, "a prefix is bytes, not a directory");
-    let nothing = room.list("d1/f1/", false, 1000).await;
-    assert!(nothing.iter().all(|page| page.objects.is_empty() && page.next.is_none()), "empty is an answer");
-}
-
-/// One level: objects directly below, and each prefix once, however much stands under it.
-pub async fn listing_levels(room: &Room) {
-    for name in ["a", "a-b", "b.txt", "b/1", "b/2", "b/deep/3", "c/deep/4", "d", "é/5"] {
-        room.put(name, "x").await;
-    }
-    if room.store.check_key(&room.key("marker/")).is_ok() {
-        room.put("marker/", "").await;
-        let inside = room.list("marker/", true, 10).await;
-        assert_eq!(inside[0].objects[0].key, room.key("marker/"), "a marker is listed as the key it is");
-        room.store.delete(&room.key("marker/"), None).await.expect("delete");
-    }
-    for page_entries in [1, 2, 3, 1000] {
-        let pages = room.list("", true, page_entries).await;
-        for page in &pages {
-            let entries = page.objects.len() + page.prefixes.len();
-            assert!(entries <= page_entries as usize, "no page is too long");
-        }
-        let (objects, prefixes) = split(pages);
-        let wanted = ["a", "a-b", "b.txt", "d"].map(|name| room.key(name).as_str().to_owned());
-        assert_eq!(objects, wanted, "objects directly below, pages of {page_entries}");
-        let wanted = ["b/", "c/", "é/"].map(|name| format!("{}/{name}", room.prefix));
-        assert_eq!(prefixes, wanted, "each prefix once, pages of {page_entries}");
-    }
-    let (objects, prefixes) = split(room.list("b/", true, 1000).await);
-    assert_eq!(objects, ["b/1", "b/2"].map(|name| room.key(name).as_str().to_owned()));
-    assert_eq!(prefixes, [format!("{}/b/deep/", room.prefix)]);
-}
-
-/// Objects and prefixes of all pages, each sorted.
-fn split(pages: Vec<ListPage>) -> (Vec<String>, Vec<String>) {
-    let (mut objects, mut prefixes) = (Vec::new(), Vec::new());
-    for page in pages {
-        objects.extend(page.objects.into_iter().map(|object| object.key.as_str().to_owned()));
-        prefixes.extend(page.prefixes);
-    }
-    objects.sort();
-    prefixes.sort();
-    (objects, prefixes)
 }

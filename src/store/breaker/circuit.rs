@@ -123,7 +123,7 @@ impl Circuit {
     pub(super) fn failed(&self, error: &StoreError) {
         match error.kind() {
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Denied | ErrorKind::Locked => {
-                self.answered()
+                self.answered();
             }
             // May come from our own limits or checks: says nothing of the store.
             ErrorKind::Throttled | ErrorKind::Unsupported | ErrorKind::Corrupt => {}

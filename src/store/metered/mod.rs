@@ -186,11 +186,13 @@ impl Store for Metered {
 mod tests {
     use std::sync::Arc;
 
+    use futures::StreamExt;
+
     use super::{Metered, Operation};
     use crate::clock::Clock;
     use crate::object::Key;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Condition, ObjectMeta, Store};
+    use crate::store::{ByteRange, Condition, ObjectMeta, Store};
 
     #[tokio::test]
     async fn each_request_counts_once_whatever_its_result_and_probes_cost_nothing() {
@@ -207,5 +209,32 @@ mod tests {
         assert_eq!((counts.of(Operation::Probe), counts.total()), (1, 3));
         counts.reset();
         assert_eq!(counts.total(), 0);
+    }
+
+    #[test]
+    fn a_scrape_says_requests_by_result_bytes_and_nothing_left_in_flight() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let metered = Metered::new("aws", Arc::new(MemoryStore::new("m", Clock::System)));
+                let key = Key::new("a").expect("a key");
+                metered.head(&key).await.expect_err("nothing is there");
+                let (meta, always) = (ObjectMeta::default(), Condition::Always);
+                metered.put(&key, "four".into(), &meta, &always).await.expect("a put");
+                let body = metered.get(&key, ByteRange::All, None).await.expect("a get").body;
+                assert_eq!(body.count().await, 1);
+            });
+        });
+        let scrape = recorder.handle().render();
+        for line in [
+            r#"bridgefs_store_requests_total{store="aws",operation="head",result="not-found"} 1"#,
+            r#"bridgefs_store_requests_total{store="aws",operation="put",result="ok"} 1"#,
+            r#"bridgefs_store_sent_bytes_total{store="aws"} 4"#,
+            r#"bridgefs_store_received_bytes_total{store="aws"} 4"#,
+            r#"bridgefs_store_requests_in_flight{store="aws"} 0"#,
+        ] {
+            assert!(scrape.lines().any(|found| found == line), "{line}\n{scrape}");
+        }
     }
 }

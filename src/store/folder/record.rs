@@ -1,0 +1,175 @@
+//! What goes with a file: one extended attribute, written into the temporary file before it gets its name.
+//!
+//! An attribute and not a file beside it, because it is in the same inode: after a crash content and metadata
+//! are both the old or both the new, and `cp -a` and `rsync -X` take them along.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::{File, Metadata, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+
+use super::call::Call;
+use crate::object::{Attrs, ETag, Kind, NanoTime};
+use crate::store::{ErrorKind, ObjectInfo, ObjectMeta, StoreResult};
+
+const NAME: &CStr = c"user.bridgefs.object";
+/// Names and values in all, as the clouds limit it: it fits the 4 KiB that ext4 gives a file's attributes.
+const META_BYTES_MAX: usize = 2048;
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// The attribute's content: the id of the put that made this state, then the metadata, one a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    id: String,
+    meta: ObjectMeta,
+}
+
+impl Record {
+    /// The record of a new state: its id is random, so that a tag never comes twice, not after a restart either.
+    pub(super) fn new(meta: &ObjectMeta) -> Record {
+        Record { id: format!("{:032x}", rand::random::<u128>()), meta: meta.clone() }
+    }
+
+    /// Why the folder cannot hold this metadata, if it cannot.
+    fn refusal(&self) -> Option<&'static str> {
+        let pairs = &self.meta.user;
+        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let texts = pairs.iter().flat_map(|(name, value)| [name, value]).chain(&self.meta.content_type);
+        let printable = |text: &String| text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if bytes > META_BYTES_MAX {
+            Some("the metadata is over 2 KB")
+        } else if !texts.into_iter().all(printable) || pairs.keys().any(|name| name.contains('=')) {
+            Some("metadata must be printable ASCII, without `=` in names")
+        } else {
+            None
+        }
+    }
+
+    fn encode(&self) -> String {
+        let content_type = self.meta.content_type.as_deref().unwrap_or("");
+        let pairs = self.meta.user.iter().map(|(name, value)| format!("\n{name}={value}"));
+        format!("{}\n{content_type}{}", self.id, pairs.collect::<String>())
+    }
+
+    fn decode(raw: &str) -> Option<Record> {
+        let mut lines = raw.split('\n');
+        let id = lines.next().filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit()))?.to_owned();
+        let content_type = lines.next().filter(|text| !text.is_empty()).map(str::to_owned);
+        let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let user = lines.map(pair).collect::<Option<BTreeMap<_, _>>>()?;
+        Some(Record { id, meta: ObjectMeta { content_type, user } })
+    }
+
+    /// Makes `file` the object with this metadata: the attribute, then mode and mtime, so that `ls -l` in the
+    /// folder says what the mount says.
+    pub(super) fn apply(&self, call: &Call, file: &File) -> StoreResult<()> {
+        if let Some(why) = self.refusal() {
+            return Err(call.fail(ErrorKind::Unsupported, why));
+        }
+        let failed = |error| call.io("writing the metadata", error);
+        // An attribute can only be written by who may write the file, the owner of a 0444 one included.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        set_attribute(file, self.encode().as_bytes()).map_err(failed)?;
+        let default = Attrs { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+        let (attrs, kind) = Attrs::from_metadata(&self.meta.user, default);
+        if self.meta.user.contains_key("mtime") {
+            file.set_modified(system_time(attrs.mtime)).map_err(failed)?;
+        }
+        let mode = if matches!(kind, Some(Kind::File) | None) { attrs.mode } else { default.mode };
+        // Never set-user-id, and always readable for ourselves.
+        file.set_permissions(Permissions::from_mode((mode & 0o777) | 0o400)).map_err(failed)
+    }
+}
+
+fn system_time(nanos: NanoTime) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    let epoch = SystemTime::UNIX_EPOCH;
+    let time = if nanos < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+    time.unwrap_or(epoch)
+}
+
+/// Probes whether the file system keeps our attribute.
+pub(super) fn probe_attributes(file: &File) -> io::Result<()> {
+    set_attribute(file, b"0\n")
+}
+
+/// What `file` is as an object, and its record's id.
+pub(super) fn describe(call: &Call, file: &File) -> StoreResult<ObjectInfo> {
+    let failed = |error| call.io("reading the metadata", error);
+    let stat = file.metadata().map_err(failed)?;
+    let record = match attribute(file).map_err(failed)? {
+        Some(raw) => {
+            let raw = String::from_utf8_lossy(&raw);
+            let garbage =
+                || call.fail(ErrorKind::Corrupt, "the attribute user.bridgefs.object makes no sense");
+            Record::decode(&raw).ok_or_else(garbage)?
+        }
+        None => Record { id: "0".to_owned(), meta: ObjectMeta::default() },
+    };
+    Ok(ObjectInfo {
+        size: stat.size(),
+        etag: tag(&record.id, &stat),
+        modified: stat.ctime().saturating_mul(1_000_000_000).saturating_add(stat.ctime_nsec()),
+        meta: record.meta,
+    })
+}
+
+/// The tag of a state. The id changes with each of our puts; inode, size and mtime with what another program
+/// does to the file.
+fn tag(id: &str, stat: &Metadata) -> ETag {
+    let (ino, size, mtime, nanos) = (stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec());
+    ETag::new(&format!("{id}-{ino:x}-{size:x}-{mtime}.{nanos:09}"))
+}
+
+fn set_attribute(file: &File, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is open, the name ends with NUL, and the pointer is good for `value.len()` bytes.
+    let result =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), NAME.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// The attribute; `None` if the file has none, because another program wrote it.
+fn attribute(file: &File) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; VALUE_BYTES_MAX];
+    // SAFETY: the descriptor is open, the name ends with NUL, and the buffer is good for `value.len()` bytes.
+    let result =
+        unsafe { libc::fgetxattr(file.as_raw_fd(), NAME.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match Errno::result(result) {
+        Ok(len) => {
+            value.truncate(usize::try_from(len).expect("a count of bytes is not negative"));
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+    use crate::store::ObjectMeta;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let user = [("mode".to_owned(), "100644".to_owned()), ("x".to_owned(), "a=b".to_owned())].into();
+        for meta in [ObjectMeta::default(), ObjectMeta { content_type: Some("text/plain".to_owned()), user }]
+        {
+            let record = Record::new(&meta);
+            assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+        assert_eq!(Record::decode("no id\n"), None);
+    }
+
+    #[test]
+    fn metadata_that_would_not_come_back_is_refused() {
+        for (name, value) in [("a", "b\nc=d"), ("a=b", "c"), ("a", "ü"), ("a", "x".repeat(3000).as_str())] {
+            let user = [(name.to_owned(), value.to_owned())].into();
+            assert!(Record::new(&ObjectMeta { content_type: None, user }).refusal().is_some(), "{name}");
+        }
+    }
+}
