@@ -29,7 +29,7 @@ impl Layout {
         at(&layout.staged, disk::make_dir(&layout.staged))?;
         at(&layout.staged, remove_parts(&layout.staged))?;
         layout.claim(volume)?;
-        at(&layout.blocks, make_shards(&layout.blocks))?;
+        at(&layout.blocks, disk::make_dir(&layout.blocks))?;
         Ok(layout)
     }
 
@@ -70,11 +70,6 @@ impl Layout {
 fn restrict(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-}
-
-fn make_shards(blocks: &Path) -> io::Result<()> {
-    disk::make_dir(blocks)?;
-    (0..=u8::MAX).try_for_each(|shard| disk::make_dir(&blocks.join(format!("{shard:02x}"))))
 }
 
 /// Removes what a crash left half made: fills and snapshots.

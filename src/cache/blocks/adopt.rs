@@ -85,6 +85,7 @@ impl Blocks {
 
     /// The index comes first: an index without its content is removed at the next start.
     fn move_in(&self, from: &Path, name: Name, content: &ContentDigest) -> io::Result<Idle> {
+        name.make_shard(&self.dir)?;
         if !has_index(content.size) {
             let sum = content.block_sums.first().copied();
             fs::rename(from, name.data_path(&self.dir, sum))?;

@@ -42,6 +42,7 @@ impl Body {
 
     /// An empty version. Files that are in the way are not of use: nobody knows of them.
     pub(super) fn create(blocks: &Path, name: Name, size: u64) -> io::Result<Body> {
+        name.make_shard(blocks)?;
         let data = disk::create_empty(&name.data_path(blocks, None))?;
         data.set_len(size)?;
         let index = match has_index(size) {

@@ -1,7 +1,9 @@
 //! The names of cached files. See `docs/internals/cache-format.md`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cache::disk;
 use crate::object::{BLOCK_BYTES, Ino, Version};
 
 /// What file systems allocate at least.
@@ -38,6 +40,11 @@ impl Name {
 
     pub(super) fn index_path(self, blocks: &Path) -> PathBuf {
         self.shard(blocks).join(format!("{self}.i"))
+    }
+
+    /// Makes the directory that its files are in.
+    pub(super) fn make_shard(self, blocks: &Path) -> io::Result<()> {
+        disk::make_dir(&self.shard(blocks))
     }
 
     fn shard(self, blocks: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use crate::cache::options::KeepFree;
 use crate::object::BLOCK_BYTES;
 
 /// A version that is larger than what is needed by this much loses blocks instead of everything.
-const THIN_OUT_FROM: u64 = 64 * BLOCK_BYTES;
+const THIN_OUT_FROM: u64 = 16 * BLOCK_BYTES;
 
 /// What cached versions may take.
 #[derive(Debug)]

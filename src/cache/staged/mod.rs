@@ -1,6 +1,7 @@
 //! Staged files: one per inode, written in place. Nothing here is ever evicted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -13,10 +14,11 @@ use super::blocks::Blocks;
 use super::disk;
 use crate::object::Ino;
 
-pub(super) mod budget;
+mod budget;
 mod content;
 mod fill;
 mod lease;
+mod outgoing;
 mod snapshot;
 
 pub(super) use budget::Budget;
@@ -26,11 +28,12 @@ pub use fill::Fill;
 use fill::{Covered, PartFile};
 use lease::Hold;
 pub use lease::Lease;
+pub(super) use outgoing::Refusal;
 pub use snapshot::Snapshot;
 
 /// After so many bytes of growth the limits of the cached versions are looked at: staged data takes
 /// the same disk.
-const GROWTH_UNTIL_TRIM: u64 = 16 << 20;
+const GROWTH_UNTIL_TRIM: u64 = 1 << 20;
 
 /// All staged files of a cache.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ enum Slot {
 
 impl Slot {
     /// The last lease may have gone while the slot was busy. Under the lock of the slots.
-    fn as_it_is_now(self) -> Slot {
+    fn settled_down(self) -> Slot {
         match self {
             Slot::Open { content, .. } if content.leases.load(Ordering::SeqCst) == 0 => Slot::Closed(content),
             Slot::Open { .. } | Slot::Closed(_) | Slot::Busy => self,
@@ -192,8 +195,8 @@ impl StagedArea {
         let Fill { area, ino, bytes, part, charge, .. } = fill;
         loop {
             let mut slots = area.settled(ino);
-            if !slots.contains_key(&ino) {
-                slots.insert(ino, Slot::Busy);
+            if let Entry::Vacant(vacant) = slots.entry(ino) {
+                vacant.insert(Slot::Busy);
                 break;
             }
             drop(slots);
@@ -226,7 +229,7 @@ impl StagedArea {
         if removed.is_ok() {
             slots.remove(&ino);
         } else {
-            slots.insert(ino, slot.as_it_is_now());
+            slots.insert(ino, slot.settled_down());
         }
         self.settled.notify_all();
         drop(slots);
@@ -251,52 +254,6 @@ impl StagedArea {
             self.growth.store(0, Ordering::Relaxed);
             self.blocks.trim_or_warn();
         }
-    }
-}
-
-/// What stands in the way of a promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Leased,
-    Changed,
-    Absent,
-}
-
-/// A staged file that is on its way out: nobody can lease it. Dropped it is staged again, as it was.
-#[derive(Debug)]
-pub(super) struct Outgoing<'a> {
-    area: &'a StagedArea,
-    content: Arc<Content>,
-    gone: bool,
-}
-
-impl StagedArea {
-    pub(super) fn take_out(&self, ino: Ino, generation: u64, size: u64) -> Result<Outgoing<'_>, Refusal> {
-        let mut slots = self.settled(ino);
-        let content = match slots.get(&ino) {
-            None | Some(Slot::Busy) => return Err(Refusal::Absent),
-            Some(Slot::Open { .. }) => return Err(Refusal::Leased),
-            Some(Slot::Closed(content)) => Arc::clone(content),
-        };
-        if content.stable() != Some(generation) || content.len() != size {
-            return Err(Refusal::Changed);
-        }
-        slots.insert(ino, Slot::Busy);
-        Ok(Outgoing { area: self, content, gone: false })
-    }
-}
-
-impl Outgoing<'_> {
-    /// The name is no longer in the staged directory.
-    pub(super) fn gone(mut self) {
-        self.gone = true;
-    }
-}
-
-impl Drop for Outgoing<'_> {
-    fn drop(&mut self) {
-        let slot = (!self.gone).then(|| Slot::Closed(Arc::clone(&self.content)));
-        self.area.settle(self.content.ino, slot);
     }
 }
 

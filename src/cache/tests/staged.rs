@@ -1,0 +1,172 @@
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use futures::poll;
+
+use super::{MIB, content, files_below, new_cache, open};
+use crate::cache::NoSpace;
+use crate::object::{ContentDigest, Ino, Version};
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn an_inode_has_one_staged_file() {
+    let (_dir, cache) = new_cache();
+    assert!(cache.lease(Ino(1)).unwrap().is_none());
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    assert_eq!(cache.stage_empty(Ino(1)).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let other = cache.lease(Ino(1)).unwrap().unwrap();
+    other.append(b"seen by both").unwrap();
+    assert_eq!(lease.read_at(5, 100).unwrap(), "by both");
+    assert_eq!(cache.staged_inos().unwrap(), [Ino(1)]);
+}
+
+#[test]
+fn a_discarded_file_lives_on_for_those_who_hold_it() {
+    let (dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    lease.append(b"deleted, still open").unwrap();
+    assert!(cache.discard(Ino(1)).unwrap());
+    assert!(!cache.discard(Ino(1)).unwrap());
+    assert!(cache.lease(Ino(1)).unwrap().is_none());
+    assert_eq!(cache.staged_inos().unwrap(), []);
+    assert_eq!(files_below(&dir.path().join("staged")).len(), 0);
+    lease.append(b"!").unwrap();
+    assert_eq!(lease.read_at(0, 100).unwrap(), "deleted, still open!");
+    assert!(cache.staged_bytes() > 0);
+    let next = cache.stage_empty(Ino(1)).unwrap();
+    drop(lease);
+    assert_eq!(cache.staged_bytes(), 0);
+    assert!(cache.discard(Ino(1)).unwrap(), "the next content is another one");
+    drop(next);
+}
+
+#[test]
+fn a_fill_appears_whole_or_not_at_all() {
+    let (dir, cache) = new_cache();
+    let bytes = content(1, 3 * MIB + 5);
+    let fill = cache.begin_fill(Ino(1), bytes.len() as u64).unwrap();
+    let (head, tail) = bytes.split_at(1 << 20);
+    fill.write_at(1 << 20, tail).unwrap();
+    assert!(fill.write_at(bytes.len() as u64, b"x").is_err(), "beyond the announced end");
+    assert!(cache.lease(Ino(1)).unwrap().is_none());
+    fill.write_at(0, head).unwrap();
+    let lease = fill.finish().unwrap();
+    assert_eq!(lease.read_at(0, usize::MAX).unwrap(), bytes);
+
+    let gap = cache.begin_fill(Ino(2), 10).unwrap();
+    gap.write_at(0, &[1; 4]).unwrap();
+    gap.write_at(5, &[1; 5]).unwrap();
+    assert_eq!(gap.finish().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    drop(cache.begin_fill(Ino(3), 10).unwrap());
+    assert_eq!(cache.staged_inos().unwrap(), [Ino(1)]);
+    assert_eq!(files_below(&dir.path().join("staged")).len(), 1);
+}
+
+#[test]
+fn a_fill_that_comes_second_is_thrown_away() {
+    let (dir, cache) = new_cache();
+    let fill = cache.begin_fill(Ino(1), 3).unwrap();
+    fill.write_at(0, b"old").unwrap();
+    cache.stage_empty(Ino(1)).unwrap().append(b"written meanwhile").unwrap();
+    let lease = fill.finish().unwrap();
+    assert_eq!(lease.read_at(0, 100).unwrap(), "written meanwhile");
+    assert_eq!(files_below(&dir.path().join("staged")).len(), 1);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_and_is_counted_while_it_lives() {
+    let (_dir, cache) = new_cache();
+    let bytes = content(1, 2 * MIB + 3);
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    lease.append(&bytes).unwrap();
+    let alone = cache.staged_bytes();
+    let snapshot = lease.snapshot().unwrap();
+    assert_eq!(cache.staged_bytes(), 2 * alone);
+    assert_eq!(Some(snapshot.generation()), lease.stable());
+    lease.set_len(1).unwrap();
+    assert_ne!(snapshot.generation(), lease.generation());
+    assert_eq!(snapshot.len(), bytes.len() as u64);
+    assert_eq!(snapshot.read_at(1, usize::MAX).unwrap(), bytes.slice(1..));
+    drop(snapshot);
+    lease.set_len(0).unwrap();
+    assert_eq!(cache.staged_bytes(), 0);
+}
+
+#[test]
+fn many_appenders_lose_nothing_and_the_generation_settles() {
+    let (_dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4u8 {
+            let lease = lease.clone();
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    lease.append(&[writer; 10]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(lease.stable(), Some(lease.generation()));
+    let bytes = lease.read_at(0, usize::MAX).unwrap();
+    assert_eq!(bytes.len(), 4 * 200 * 10);
+    assert!(bytes.chunks(10).all(|record| record.iter().all(|byte| *byte == record[0])));
+}
+
+#[test]
+fn staged_files_survive_a_restart() {
+    let (dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(0xabc)).unwrap();
+    lease.append(&content(1, MIB)).unwrap();
+    lease.sync().unwrap();
+    let bytes = cache.staged_bytes();
+    drop((lease, cache));
+    let cache = open(dir.path());
+    assert_eq!(cache.staged_inos().unwrap(), [Ino(0xabc)]);
+    assert_eq!((cache.staged_bytes(), cache.stats().staged_files), (bytes, 1));
+    let lease = cache.lease(Ino(0xabc)).unwrap().unwrap();
+    assert_eq!((lease.ino(), lease.len()), (Ino(0xabc), MIB));
+    assert_eq!(lease.read_at(0, usize::MAX).unwrap(), content(1, MIB));
+}
+
+#[test]
+fn an_end_that_no_file_can_have_is_an_error() {
+    let (_dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    assert!(lease.write_at(u64::MAX, b"ab").is_err());
+    assert!(lease.write_at(i64::MAX.unsigned_abs(), b"ab").is_err());
+    assert_eq!(lease.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_waits_for_room_and_is_woken_by_a_discard() {
+    let (_dir, cache) = new_cache();
+    cache.stage_empty(Ino(1)).unwrap().append(&content(1, 40 * MIB)).unwrap();
+    cache.reserve(20 * MIB, LONG).await.unwrap();
+    let mut waiting = Box::pin(cache.reserve(30 * MIB, LONG));
+    assert!(poll!(&mut waiting).is_pending());
+    cache.discard(Ino(1)).unwrap();
+    assert_eq!(poll!(&mut waiting), std::task::Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_woken_by_a_promotion() {
+    let (_dir, cache) = new_cache();
+    let bytes = content(1, 40 * MIB);
+    cache.stage_empty(Ino(1)).unwrap().append(&bytes).unwrap();
+    let generation = cache.lease(Ino(1)).unwrap().unwrap().generation();
+    let mut waiting = Box::pin(cache.reserve(30 * MIB, LONG));
+    assert!(poll!(&mut waiting).is_pending());
+    cache.promote(Ino(1), Version(1), &ContentDigest::of(&bytes), generation).unwrap();
+    assert_eq!(poll!(&mut waiting), std::task::Poll::Ready(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_there_is_no_space() {
+    let (_dir, cache) = new_cache();
+    cache.stage_empty(Ino(1)).unwrap().append(&content(1, 40 * MIB)).unwrap();
+    let refused = cache.reserve(30 * MIB, LONG).await.unwrap_err();
+    assert_eq!(refused, NoSpace { staged: cache.staged_bytes(), wanted: 30 * MIB, limit: 64 * MIB });
+    let mut never = Box::pin(cache.reserve(65 * MIB, LONG));
+    assert!(poll!(&mut never).is_ready(), "what never fits is not waited for");
+}

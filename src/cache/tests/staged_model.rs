@@ -1,0 +1,100 @@
+//! A staged file against a plain vector.
+
+use proptest::prelude::*;
+
+use super::{new_cache, open};
+use crate::object::Ino;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write { offset: u16, data: Vec<u8> },
+    Append(Vec<u8>),
+    SetLen(u16),
+    Read { offset: u16, len: u16 },
+    Snapshot,
+    Lease,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let data = || prop::collection::vec(any::<u8>(), 0..5000);
+    prop_oneof![
+        3 => (any::<u16>(), data()).prop_map(|(offset, data)| Step::Write { offset, data }),
+        2 => data().prop_map(Step::Append),
+        1 => any::<u16>().prop_map(Step::SetLen),
+        3 => (any::<u16>(), any::<u16>()).prop_map(|(offset, len)| Step::Read { offset, len }),
+        1 => Just(Step::Snapshot),
+        1 => Just(Step::Lease),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn write(model: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if !data.is_empty() {
+        model.resize(model.len().max(offset + data.len()), 0);
+        model[offset..offset + data.len()].copy_from_slice(data);
+    }
+}
+
+fn part(model: &[u8], offset: usize, len: usize) -> &[u8] {
+    let start = offset.min(model.len());
+    &model[start..(start + len).min(model.len())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_staged_file_is_a_vector_of_bytes(steps in prop::collection::vec(step(), 1..40)) {
+        let (dir, mut cache) = new_cache();
+        let mut lease = cache.stage_empty(Ino(9)).unwrap();
+        let mut model = Vec::new();
+        let mut snapshots = Vec::new();
+        for step in steps {
+            let before = lease.generation();
+            match step {
+                Step::Write { offset, data } => {
+                    lease.write_at(u64::from(offset), &data).unwrap();
+                    write(&mut model, usize::from(offset), &data);
+                    prop_assert_ne!(lease.generation(), before);
+                }
+                Step::Append(data) => {
+                    prop_assert_eq!(lease.append(&data).unwrap(), model.len() as u64);
+                    model.extend_from_slice(&data);
+                    prop_assert_ne!(lease.generation(), before);
+                }
+                Step::SetLen(len) => {
+                    lease.set_len(u64::from(len)).unwrap();
+                    model.resize(usize::from(len), 0);
+                    prop_assert_ne!(lease.generation(), before);
+                }
+                Step::Read { offset, len } => {
+                    let got = lease.read_at(u64::from(offset), usize::from(len)).unwrap();
+                    prop_assert_eq!(&got[..], part(&model, usize::from(offset), usize::from(len)));
+                }
+                Step::Snapshot => snapshots.push((lease.snapshot().unwrap(), model.clone())),
+                Step::Lease => {
+                    drop(lease);
+                    lease = cache.lease(Ino(9)).unwrap().unwrap();
+                    prop_assert_eq!(lease.generation(), before);
+                }
+                Step::Restart => {
+                    drop((lease, cache));
+                    cache = open(dir.path());
+                    lease = cache.lease(Ino(9)).unwrap().unwrap();
+                }
+            }
+            prop_assert_eq!(lease.len(), model.len() as u64);
+            prop_assert_eq!(lease.file().metadata().unwrap().len(), model.len() as u64);
+            prop_assert_eq!(lease.stable(), Some(lease.generation()));
+        }
+        prop_assert_eq!(&lease.read_at(0, usize::MAX).unwrap()[..], &model[..]);
+        for (snapshot, then) in &snapshots {
+            prop_assert_eq!(&snapshot.read_at(0, usize::MAX).unwrap()[..], &then[..]);
+        }
+        drop(snapshots);
+        drop(lease);
+        cache.discard(Ino(9)).unwrap();
+        prop_assert_eq!(cache.staged_bytes(), 0);
+    }
+}
