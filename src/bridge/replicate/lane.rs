@@ -116,6 +116,8 @@ impl Bridge {
             }
             let next = lane.next_at();
             tokio::select! {
+                // In this order, so that a test with a seed repeats; none of them is ready for ever.
+                biased;
                 Some(ended) = tasks.join_next() => match ended {
                     Ok((task, result)) => self.task_ended(side, &mut lane, task, result).await,
                     Err(error) => {
