@@ -22,6 +22,9 @@ const AFTER_DOUBTS: Duration = Duration::from_secs(130);
 pub async fn case(setup: Setup, steps: &[Step]) -> Check {
     let mut run = Box::pin(Run::new(setup)).await?;
     for (number, step) in steps.iter().enumerate() {
+        if std::env::var_os("BRIDGEFS_VERBOSE").is_some() {
+            eprintln!("{number} {step:?}");
+        }
         Box::pin(run.step(step)).await.map_err(|why| format!("at step {number}, {step:?}: {why}"))?;
     }
     Box::pin(converge(&mut run, setup)).await.map_err(|why| format!("at the end: {why}"))

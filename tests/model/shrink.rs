@@ -24,6 +24,9 @@ pub fn run(setup: Setup, steps: &[Step]) -> Result<(), String> {
 /// Runs the case of a seed and panics with a short list of steps if a promise is broken.
 pub fn check_seed(seed: u64, dims: Dimensions) {
     let (setup, steps) = generate(seed, dims);
+    if std::env::var_os("BRIDGEFS_VERBOSE").is_some() {
+        eprintln!("seed {seed}");
+    }
     let Err(first) = run(setup, &steps) else { return };
     let (steps, why) = shorten(setup, steps, first);
     let list: String = steps.iter().enumerate().map(|(i, step)| format!("  {i:2} {step:?}\n")).collect();

@@ -52,13 +52,22 @@ impl Lane {
         !self.running.contains(task) && self.resting.get(task).is_none_or(|rest| rest.until <= now)
     }
 
-    /// When there is something to do without anything else happening.
-    fn next_at(&self) -> Option<Instant> {
-        let rest = self.resting.values().map(|rest| rest.until).min();
-        match (rest, self.paused_until) {
+    /// When there is something to do without anything else happening. What has rested long enough was
+    /// started, or waits for a place or its breaker: a time that is over would make the lane spin.
+    fn next_at(&self, now: Instant) -> Option<Instant> {
+        let rest = self.resting.values().map(|rest| rest.until).filter(|until| *until > now).min();
+        match (rest, self.paused_until.filter(|until| *until > now)) {
             (Some(rest), Some(pause)) => Some(rest.max(pause)),
             (rest, pause) => rest.or(pause),
         }
+    }
+
+    /// Takes what the ledger says is to be done; what it does not name any more needs no rest either.
+    fn refill(&mut self, due: Vec<Task>, now: Instant) {
+        let Lane { running, resting, .. } = self;
+        let named: HashSet<&Task> = due.iter().collect();
+        resting.retain(|task, rest| rest.until > now || running.contains(task) || named.contains(task));
+        self.ready = due.into_iter().filter(|task| self.may_start(task, now)).collect();
     }
 
     /// The store is back: everything is tried at once.
@@ -114,7 +123,7 @@ impl Bridge {
                 *self.ledger_error.lock() = Some(error.to_string());
                 sleep(RETRY_LAST).await;
             }
-            let next = lane.next_at();
+            let next = lane.next_at(Instant::now());
             tokio::select! {
                 // In this order, so that a test with a seed repeats; none of them is ready for ever.
                 biased;
@@ -177,7 +186,7 @@ impl Bridge {
             })?;
             let intents = intents.into_iter().map(|intent| Task::Sync(intent.ino));
             let removals = tombstones.into_iter().map(|tombstone| Task::Remove(tombstone.key));
-            lane.ready = intents.chain(removals).filter(|task| lane.may_start(task, now)).collect();
+            lane.refill(intents.chain(removals).collect(), now);
         }
         while let Some(task) = lane.ready.pop_front() {
             if lane.may_start(&task, now) {
@@ -247,6 +256,18 @@ mod tests {
         assert!(pauses[0] >= RETRY_FIRST && pauses[0] <= RETRY_FIRST * 3 / 2);
         assert!(pauses.iter().all(|pause| *pause <= RETRY_LAST * 3 / 2));
         assert!(pauses[6] > pauses[2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_is_over_does_not_make_the_lane_spin() {
+        let now = Instant::now();
+        let mut lane = Lane::default();
+        lane.ended_badly(Task::Sync(Ino(1)), now);
+        let later = now + RETRY_LAST;
+        assert!(lane.next_at(now).is_some_and(|at| at > now));
+        assert_eq!(lane.next_at(later), None, "it runs, or waits for something that wakes the lane");
+        lane.refill(Vec::new(), later);
+        assert!(lane.resting.is_empty(), "a task that is no longer wanted is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
