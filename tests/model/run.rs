@@ -235,10 +235,20 @@ impl Run {
 
     async fn restart(&mut self) -> Check {
         self.commit_dirty().await?;
-        self.forget_handles();
+        self.drop_pins();
         self.world.stop().await?;
         self.world.release_late().await;
         self.world.start().await
+    }
+
+    fn drop_pins(&mut self) {
+        for pin in std::mem::take(&mut self.pins) {
+            let ino = pin.content.ino();
+            drop(pin);
+            if !self.is_open(ino) {
+                self.world.bridge().released(ino);
+            }
+        }
     }
 
     fn forget_handles(&mut self) {
@@ -333,7 +343,7 @@ impl Run {
             Op::Pin(path) => self.pin(*path).await,
             Op::ReadPins => self.read_pins().await,
             Op::DropPins => {
-                self.pins.clear();
+                self.drop_pins();
                 Ok(())
             }
         }
@@ -692,6 +702,10 @@ impl Run {
                 None => pin.doomed = pin.hold.is_none(),
             }
         }
+        drop(hold);
+        if !self.is_open(ino) {
+            self.world.bridge().released(ino);
+        }
     }
 
     async fn rename(&mut self, from: Path, to: Path, mode: RenameMode, open: bool) -> Check {
@@ -804,7 +818,7 @@ impl Run {
     /// No handle is open and nothing is dirty any more.
     pub(crate) async fn close_all(&mut self) -> Check {
         self.commit_dirty().await?;
-        self.forget_handles();
+        self.drop_pins();
         Ok(())
     }
 }
