@@ -58,21 +58,36 @@ pub(super) fn settings(config: &Config) -> BridgeSettings {
     }
 }
 
-/// Makes the slices that the ledger does not know yet: the default slice in the configured first stage,
-/// others in stage off. Stages that are there stay: they live in the ledger, not in the file.
+/// Makes the slices that the ledger does not know yet: the default slice of a new ledger in the configured
+/// first stage; any other one goes on in the stage of the slice that it is split from, so that adding a
+/// slice moves nothing. Stages that are there stay: they live in the ledger, not in the file.
 pub(super) async fn make_slices(config: &Config, ledger: &Ledger) -> Result<(), DaemonError> {
     let failed =
         |source: LedgerError| DaemonError::Ledger { state_dir: config.bridge.state_dir.clone(), source };
-    let known = ledger.slices().map_err(failed)?;
-    let is_known = |prefix: &str| known.iter().any(|slice| slice.prefix == prefix);
-    let configured = config.slices.iter().map(|slice| slice.prefix.as_str());
-    let mut wanted: Vec<(&str, Stage)> = vec![("", config.bridge.initial_stage)];
-    wanted.extend(configured.filter(|prefix| !prefix.is_empty()).map(|prefix| (prefix, Stage::Off)));
-    for (prefix, stage) in wanted.into_iter().filter(|(prefix, _)| !is_known(prefix)) {
+    let mut known = ledger.slices().map_err(failed)?;
+    // A new ledger has its default slice, in stage off, but no event: nobody has set a stage yet.
+    if ledger.events(1).map_err(failed)?.is_empty() {
+        known.clear();
+    }
+    let mut wanted: Vec<&str> = config.slices.iter().map(|slice| slice.prefix.as_str()).collect();
+    wanted.push("");
+    wanted.sort_by_key(|prefix| prefix.len());
+    for prefix in wanted {
+        if known.iter().any(|slice| slice.prefix == prefix) {
+            continue;
+        }
+        let parent = known.iter().filter(|slice| is_below(prefix, &slice.prefix));
+        let parent = parent.max_by_key(|slice| slice.prefix.len());
+        let stage = parent.map_or(config.bridge.initial_stage, |slice| slice.stage);
         let (slice, event) = new_slice(prefix, stage);
-        ledger.set_slice(slice, event).await.map_err(failed)?;
+        ledger.set_slice(slice.clone(), event).await.map_err(failed)?;
+        known.push(slice);
     }
     Ok(())
+}
+
+fn is_below(prefix: &str, parent: &str) -> bool {
+    parent.is_empty() || prefix.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn new_slice(prefix: &str, stage: Stage) -> (Slice, Event) {

@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::statvfs::statvfs;
 use thiserror::Error;
 
 /// What `/proc/self/mountinfo` calls our mounts.
@@ -99,15 +101,13 @@ pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
     let mounted = mounted_at(&path).map_err(|e| other("reading /proc/self/mountinfo", e))?;
     if let Some(line) = mounted {
-        match fs::metadata(&path) {
-            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) && line.fs_type == FS_TYPE => {
+        match (is_dead(&path), line.fs_type == FS_TYPE) {
+            (true, true) => {
                 umount2(&path, MntFlags::MNT_DETACH).map_err(|e| other("removing a dead mount", e.into()))?;
             }
-            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {
-                return Err(MountError::DeadForeign { path, fs_type: line.fs_type });
-            }
-            Ok(_) if line.fs_type == FS_TYPE => return Err(MountError::AlreadyMounted(path)),
-            Ok(_) | Err(_) => {}
+            (true, false) => return Err(MountError::DeadForeign { path, fs_type: line.fs_type }),
+            (false, true) => return Err(MountError::AlreadyMounted(path)),
+            (false, false) => {}
         }
     }
     let no_directory = |source| MountError::NoDirectory { path: path.clone(), source };
@@ -116,6 +116,12 @@ pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
         None => Ok(path),
         Some(_) => Err(MountError::NotEmpty(path)),
     }
+}
+
+/// Whether nobody serves the mount any more. Asked with `statfs`, which the kernel never answers by itself:
+/// attributes it would still have in its cache.
+fn is_dead(path: &Path) -> bool {
+    statvfs(path).is_err_and(|errno| errno == Errno::ENOTCONN)
 }
 
 /// Without touching the last part, which may be a dead mount that nothing can look into.

@@ -75,7 +75,11 @@ impl Bridge {
     pub(super) async fn sync_node(&self, side: Side, ino: Ino) -> BridgeResult<Outcome> {
         for _ in 0..STEPS_MAX {
             match blocking(|| self.ledger.intent(ino, side))? {
-                None => return Ok(Outcome::Done),
+                None => {
+                    // Only now that the upload has let go of the staged file can it become cache.
+                    self.node_settled(ino);
+                    return Ok(Outcome::Done);
+                }
                 Some(intent) if intent.blocked.is_some() => return Ok(Outcome::Done),
                 Some(_) => {}
             }
@@ -282,8 +286,7 @@ impl Bridge {
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
         match self.ledger.receipt(node.ino, side, receipt).await? {
-            ReceiptOutcome::Satisfied => self.node_settled(node.ino),
-            ReceiptOutcome::Behind => self.acks.wake(node.ino),
+            ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
         }
         Ok(Outcome::Done)

@@ -105,7 +105,7 @@ fn a_replica_that_turned_out_wrong_is_written_again_unless_it_was_meanwhile() {
     assert_eq!(replica.state, ReplicaState::Mismatched);
     assert!(fixture.intent(node.ino, Side::New).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::New), ReceiptOutcome::Satisfied);
-    run(fixture.drop_replica(node.ino, Side::New, true)).expect("dropped");
+    run(fixture.drop_replica(node.ino, Side::New, Some(TombstoneState::Pending))).expect("dropped");
     assert!(fixture.grave(Side::New, "a").is_some());
     assert_eq!(fixture.replica_key(node.ino, Side::New), None);
     fixture.assert_clean();

@@ -161,7 +161,7 @@ fn a_renamed_directory_takes_everything_along_and_hides_its_old_place() {
 }
 
 #[test]
-fn a_replaced_file_gets_no_tombstone_where_it_is_overwritten_and_one_where_it_is_not() {
+fn the_tombstone_of_a_replaced_file_tells_its_replacement_what_it_replaces() {
     let fixture = Fixture::new();
     let (tmp, target) = (fixture.file("tmp"), fixture.file("target"));
     for side in Side::BOTH {
@@ -172,9 +172,12 @@ fn a_replaced_file_gets_no_tombstone_where_it_is_overwritten_and_one_where_it_is
     assert_eq!(replaced.node.ino, target.ino);
     assert!(replaced.replicas.old.is_some());
     assert_eq!(renamed.moved.ino, tmp.ino);
-    assert_eq!(fixture.grave(Side::Old, "target"), None);
+    let overwritten = fixture.grave(Side::Old, "target").expect("until its replacement has arrived");
+    assert_eq!(overwritten.etag, replaced.replicas.old.map(|replica| replica.receipt.etag));
     let kept = fixture.grave(Side::New, "target").expect("hidden");
     assert_eq!(kept.state, TombstoneState::Deferred);
+    fixture.confirm(tmp.ino, Side::Old);
+    assert_eq!(fixture.grave(Side::Old, "target"), None);
     fixture.assert_clean();
 }
 

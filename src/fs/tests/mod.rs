@@ -1,0 +1,4 @@
+mod content;
+mod orphans;
+mod rig;
+mod tree;

@@ -1,0 +1,134 @@
+//! A file system over the real bridge and two stores in memory that can fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::bridge::{AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, StoreHandle};
+use crate::cache::{Cache, CacheOptions, KeepFree};
+use crate::clock::Clock;
+use crate::fs::{Access, Caller, Fs, FsOptions, HandleId, Opened, Place, Truncate};
+use crate::ledger::{Ledger, LedgerMode, LedgerOptions};
+use crate::object::{Ino, PerSide, Side};
+use crate::stage::Stage;
+use crate::store::SharedStore;
+use crate::store::breaker::Breaker;
+use crate::store::faulty::{Faults, Faulty};
+use crate::store::memory::MemoryStore;
+
+pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, umask: 0o022, pid: 1 };
+
+/// The file system and what is behind it.
+pub(super) struct Rig {
+    pub(super) fs: Arc<Fs>,
+    pub(super) bridge: Arc<Bridge>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) stores: PerSide<Arc<MemoryStore>>,
+    pub(super) faults: PerSide<Faults>,
+    now: Arc<AtomicI64>,
+    _tasks: BridgeTasks,
+    _dir: TempDir,
+}
+
+impl Rig {
+    /// Acks by the journal, so that only what a test is about waits for a store.
+    pub(super) async fn new() -> Rig {
+        Rig::with(BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() }, 1 << 30).await
+    }
+
+    pub(super) async fn with(settings: BridgeSettings, staged_bytes_max: u64) -> Rig {
+        let dir = TempDir::new().expect("a directory");
+        let now = Arc::new(AtomicI64::new(1_000_000_000_000));
+        let clock = Clock::Manual(Arc::clone(&now));
+        let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), clock.clone())));
+        let faulty = PerSide::from_fn(|side| Faulty::new(Arc::clone(&stores[side]) as SharedStore, 1));
+        let faults = PerSide::from_fn(|side| faulty[side].1.clone());
+        let handles = faulty.map(|(store, _)| handle(Arc::new(store)));
+        let options = LedgerOptions { mode: LedgerMode::Threaded, sync: false, clock: clock.clone() };
+        let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
+        let volume = ledger.bridge_id().to_owned();
+        let keep_free = KeepFree::Bytes(0);
+        let options = CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max, volume };
+        let cache = Cache::open(&dir.path().join("cache"), options).expect("a cache");
+        let parts = BridgeParts {
+            ledger,
+            cache: Arc::clone(&cache),
+            stores: handles,
+            clock: clock.clone(),
+            settings,
+        };
+        let bridge = Bridge::start(parts).await.expect("a bridge");
+        bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");
+        let options = FsOptions { clock, ..FsOptions::default() };
+        let fs = Fs::new(Arc::clone(&bridge), options);
+        Rig { fs, _tasks: bridge.run(), bridge, cache, stores, faults, now, _dir: dir }
+    }
+
+    /// Lets a second pass on the wall clock -> the time then.
+    pub(super) fn tick(&self) -> i64 {
+        self.now.fetch_add(1_000_000_000, Ordering::SeqCst) + 1_000_000_000
+    }
+
+    pub(super) async fn open(&self, ino: Ino, access: Access) -> HandleId {
+        self.opened(ino, access, Truncate::Keep).await.handle
+    }
+
+    pub(super) async fn opened(&self, ino: Ino, access: Access, truncate: Truncate) -> Opened {
+        self.fs.open(ino, access, truncate).await.expect("opened")
+    }
+
+    /// Makes a file in the root with this content, and closes it.
+    pub(super) async fn file(&self, name: &str, content: &[u8]) -> Ino {
+        let made = self.fs.create(Ino::ROOT, name, 0o644, ALICE).await.expect("made");
+        self.write(made.handle, 0, content).await;
+        self.close(made.handle).await;
+        made.info.ino
+    }
+
+    pub(super) async fn write(&self, handle: HandleId, offset: u64, content: &[u8]) {
+        self.fs.write(handle, Place::At(offset), content).await.expect("written");
+    }
+
+    pub(super) async fn read(&self, handle: HandleId) -> Vec<u8> {
+        self.fs.read(handle, 0, 1 << 20).await.expect("read").to_vec()
+    }
+
+    /// What a reader finds who opens it now.
+    pub(super) async fn content(&self, ino: Ino) -> Vec<u8> {
+        let handle = self.open(ino, Access::Read).await;
+        let content = self.read(handle).await;
+        self.close(handle).await;
+        content
+    }
+
+    /// As the kernel does it for the last descriptor.
+    pub(super) async fn close(&self, handle: HandleId) {
+        self.fs.flush(handle).await.expect("flushed");
+        self.fs.release(handle).await.expect("released");
+    }
+
+    /// Waits until both stores have everything.
+    pub(super) async fn drain(&self) {
+        let drained = self.bridge.drain(Duration::from_secs(60)).await.expect("drained");
+        assert_eq!(drained.pending, 0, "the stores converge");
+    }
+
+    /// What both stores hold under a key; they must agree.
+    pub(super) async fn stored(&self, key: &str) -> Option<Vec<u8>> {
+        self.drain().await;
+        let held = PerSide::from_fn(|side| {
+            let objects = self.stores[side].snapshot();
+            objects.into_iter().find(|(k, _)| k.as_str() == key).map(|(_, (body, _))| body.to_vec())
+        });
+        assert_eq!(held[Side::Old], held[Side::New], "both stores hold the same");
+        held.old
+    }
+}
+
+fn handle(store: SharedStore) -> StoreHandle {
+    let breaker = Arc::new(Breaker::new("store", store, 1));
+    tokio::spawn(Arc::clone(&breaker).run_probe());
+    StoreHandle { name: "store".to_owned(), store: Arc::clone(&breaker) as SharedStore, breaker }
+}

@@ -1,0 +1,69 @@
+//! The bridge (not the mount) against a plain in-memory model: random operations, store failures, crashes,
+//! stage flips, clock jumps. `README.md` here says how to repeat a failure and what was shown to be caught.
+//!
+//! `BRIDGEFS_CASES` sets the number of cases, `BRIDGEFS_SEED` runs one seed only.
+
+#![allow(unreachable_pub)]
+
+mod converge;
+mod recorder;
+mod run;
+mod shrink;
+mod step;
+mod tree;
+mod world;
+
+use step::Dimensions;
+
+/// Cases of one test unless the environment says otherwise.
+const CASES: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|raw| raw.parse().unwrap_or_else(|_| panic!("{name} is no number: {raw}")))
+}
+
+/// Runs the cases of a test; a failure is shortened and printed.
+fn check(dims: Dimensions, offset: u64) {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .without_time()
+        .with_test_writer()
+        .try_init();
+    if let Some(seed) = number("BRIDGEFS_SEED") {
+        return shrink::check_seed(seed, dims);
+    }
+    let cases = number("BRIDGEFS_CASES").unwrap_or(CASES);
+    for seed in offset..offset + cases {
+        shrink::check_seed(seed, dims);
+    }
+}
+
+#[test]
+fn operations_without_faults_match_a_local_disk() {
+    check(Dimensions::NONE, 1_000_000);
+}
+
+#[test]
+fn operations_match_under_changes_of_stage() {
+    check(Dimensions { flips: true, ..Dimensions::NONE }, 2_000_000);
+}
+
+#[test]
+fn operations_match_after_crashes() {
+    check(Dimensions { crashes: true, ..Dimensions::NONE }, 3_000_000);
+}
+
+#[test]
+fn operations_match_while_stores_fail() {
+    check(Dimensions { troubles: true, ..Dimensions::NONE }, 4_000_000);
+}
+
+#[test]
+fn operations_match_beside_history() {
+    check(Dimensions { history: true, ..Dimensions::NONE }, 5_000_000);
+}
+
+#[test]
+fn everything_at_once_keeps_the_promises() {
+    check(Dimensions::ALL, 0);
+}

@@ -1,0 +1,269 @@
+//! What a case does, as data: made from a seed, printed when it fails, shortened by leaving steps out.
+
+use bridgefs::bridge::{AckPolicy, UnprovenReads};
+use bridgefs::ledger::RenameMode;
+use bridgefs::object::Side;
+use bridgefs::stage::Stage;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+/// Directories that names are made in; the names of the first ones are also names of files.
+const PARENTS: [&str; 4] = ["", "a", "b", "a/c"];
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// A name in a directory, below the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The directory's path; empty is the root.
+    pub dir: &'static str,
+    /// The name in it.
+    pub name: &'static str,
+}
+
+impl Path {
+    /// The whole path, which is also the key.
+    pub fn full(self) -> String {
+        if self.dir.is_empty() { self.name.to_owned() } else { format!("{}/{}", self.dir, self.name) }
+    }
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Truncated and written anew; made if it is not there.
+    Whole,
+    /// Some bytes in the middle.
+    InPlace,
+    /// At the end.
+    Append,
+    /// Cut.
+    Truncate,
+}
+
+/// What follows the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing: the file stays open and dirty.
+    Dirty,
+    /// A commit.
+    Commit,
+    /// A commit, and waiting for the ack.
+    Ack,
+}
+
+/// One operation on the bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    Write { path: Path, how: How, len: usize, end: End },
+    CommitDirty,
+    Read(Path),
+    ReadPart(Path),
+    Lookup(Path),
+    List(&'static str),
+    Unlink { path: Path, open: bool },
+    Rename { from: Path, to: Path, mode: RenameMode, open: bool },
+    Mkdir(Path),
+    Rmdir(Path),
+    Symlink(Path),
+    Chmod(Path, u32),
+    Sync,
+    Pin(Path),
+    ReadPins,
+    DropPins,
+}
+
+/// What goes wrong with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    Down,
+    Stall,
+    Slow,
+    LostAnswers,
+    Late,
+    Truncated,
+    Flipped,
+    Denied,
+    Throttled,
+    Flaky,
+}
+
+/// One step of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Do(Op),
+    /// The process dies this many milliseconds into the operation.
+    CrashDuring(Op, u64),
+    /// The stage changes while the operation runs, that many milliseconds after its start.
+    FlipDuring(Op, Stage, u64),
+    Run(u64),
+    Trouble(Side, Trouble),
+    Heal(Side),
+    ReleaseLate,
+    Crash,
+    Restart,
+    Stage(Stage, u8),
+    ClockJump(i64),
+    CheckAll,
+}
+
+/// What is true for the whole of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    pub seed: u64,
+    pub ack: AckPolicy,
+    pub unproven: UnprovenReads,
+    pub stage: Stage,
+    /// Objects stand on old before the first start.
+    pub history: bool,
+    /// The stage of the end.
+    pub last_stage: Stage,
+}
+
+/// What kinds of steps a case has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dimensions {
+    pub crashes: bool,
+    pub troubles: bool,
+    pub flips: bool,
+    pub history: bool,
+}
+
+impl Dimensions {
+    /// Everything.
+    pub const ALL: Dimensions = Dimensions { crashes: true, troubles: true, flips: true, history: true };
+    /// Only operations.
+    pub const NONE: Dimensions =
+        Dimensions { crashes: false, troubles: false, flips: false, history: false };
+}
+
+/// The case of a seed.
+pub fn generate(seed: u64, dims: Dimensions) -> (Setup, Vec<Step>) {
+    let mut dice = Dice(SmallRng::seed_from_u64(seed));
+    let setup = Setup {
+        seed,
+        ack: dice.of(&[AckPolicy::Journal, AckPolicy::Primary, AckPolicy::Primary, AckPolicy::Both]),
+        unproven: dice.of(&[UnprovenReads::Allow, UnprovenReads::Deny]),
+        stage: if dims.flips { dice.stage() } else { dice.of(&[Stage::DualWrite, Stage::Live]) },
+        history: dims.history && dice.percent(50),
+        last_stage: dice.of(&[Stage::DualWrite, Stage::Live]),
+    };
+    let mut steps = Vec::new();
+    for dir in ["a", "b"] {
+        steps.push(Step::Do(Op::Mkdir(Path { dir: "", name: dir })));
+    }
+    steps.push(Step::Do(Op::Mkdir(Path { dir: "a", name: "c" })));
+    let count = dice.0.random_range(5..60);
+    for _ in 0..count {
+        steps.push(dice.step(dims));
+    }
+    (setup, steps)
+}
+
+struct Dice(SmallRng);
+
+impl Dice {
+    fn of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.0.random_range(0..all.len())].clone()
+    }
+
+    fn percent(&mut self, percent: u32) -> bool {
+        self.0.random_range(0..100) < percent
+    }
+
+    fn stage(&mut self) -> Stage {
+        self.of(&Stage::ALL)
+    }
+
+    fn side(&mut self) -> Side {
+        self.of(&Side::BOTH)
+    }
+
+    fn path(&mut self) -> Path {
+        Path { dir: self.of(&PARENTS), name: self.of(&NAMES) }
+    }
+
+    fn step(&mut self, dims: Dimensions) -> Step {
+        loop {
+            let step = match self.0.random_range(0..100) {
+                0..66 => Step::Do(self.op()),
+                66..76 => Step::Run(self.of(&[1, 5, 20, 100, 1000, 7000, 40_000])),
+                76..80 if dims.flips => Step::Stage(self.stage(), self.of(&[0, 30, 100])),
+                80..82 if dims.flips => {
+                    Step::FlipDuring(self.op(), self.stage(), self.0.random_range(0..30))
+                }
+                82..87 if dims.troubles => Step::Trouble(self.side(), self.trouble()),
+                87..90 if dims.troubles => Step::Heal(self.side()),
+                90 if dims.troubles => Step::ReleaseLate,
+                91..93 if dims.crashes => Step::CrashDuring(self.op(), self.0.random_range(0..40)),
+                93..95 if dims.crashes => Step::Crash,
+                95 if dims.crashes => Step::Restart,
+                96 if dims.crashes => {
+                    Step::ClockJump(self.of(&[-100_000, -3600, 3600, 7_000_000]))
+                }
+                97..99 => Step::CheckAll,
+                _ => continue,
+            };
+            return step;
+        }
+    }
+
+    fn trouble(&mut self) -> Trouble {
+        self.of(&[
+            Trouble::Down,
+            Trouble::Stall,
+            Trouble::Slow,
+            Trouble::LostAnswers,
+            Trouble::Late,
+            Trouble::Truncated,
+            Trouble::Flipped,
+            Trouble::Denied,
+            Trouble::Throttled,
+            Trouble::Flaky,
+        ])
+    }
+
+    fn op(&mut self) -> Op {
+        match self.0.random_range(0..100) {
+            0..32 => self.write(),
+            32..36 => Op::CommitDirty,
+            36..46 => Op::Read(self.path()),
+            46..48 => Op::ReadPart(self.path()),
+            48..52 => Op::Lookup(self.path()),
+            52..56 => Op::List(self.of(&PARENTS)),
+            56..64 => Op::Unlink { path: self.path(), open: self.percent(30) },
+            64..80 => Op::Rename {
+                from: self.path(),
+                to: self.path(),
+                mode: self.of(&[
+                    RenameMode::Replace,
+                    RenameMode::Replace,
+                    RenameMode::NoReplace,
+                    RenameMode::Exchange,
+                ]),
+                open: self.percent(20),
+            },
+            80..83 => Op::Mkdir(self.path()),
+            83..86 => Op::Rmdir(self.path()),
+            86..88 => Op::Symlink(self.path()),
+            88..93 => Op::Chmod(self.path(), self.of(&[0o600, 0o644, 0o755])),
+            93 => Op::Sync,
+            94..97 => Op::Pin(self.path()),
+            97..99 => Op::ReadPins,
+            _ => Op::DropPins,
+        }
+    }
+
+    fn write(&mut self) -> Op {
+        let how = self.of(&[How::Whole, How::Whole, How::Whole, How::InPlace, How::Append, How::Truncate]);
+        let len = match self.0.random_range(0..1000) {
+            0..100 => 0,
+            100..300 => 1,
+            300..600 => 100,
+            600..980 => 3000,
+            980..999 => (1 << 20) + 1,
+            _ => (8 << 20) + 5,
+        };
+        let end = self.of(&[End::Commit, End::Commit, End::Ack, End::Ack, End::Dirty]);
+        Op::Write { path: self.path(), how, len, end }
+    }
+}
