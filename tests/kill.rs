@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use bridgefs::clock::Clock;
 use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
-use support::mount::{Mount, Site, pause, run};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use support::mount::{Mount, Site, pause, run};
 use writer::Writer;
 
 const WRITERS: u64 = 4;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bridgefs::clock::Instant;
 
-use crate::support::compare::{self, assert_same_content};
-use crate::support::mount::{Mount, Site, run};
-use crate::support::servers::{Kind, Place, Server};
 use super::tree::{Shape, Tree, assert_same_tree};
 use super::{block_on, table};
+use crate::support::compare::{compare, metadata};
+use crate::support::mount::{Mount, Site, run};
+use crate::support::servers::{Kind, Place, Server};
 
 const MIB: usize = 1 << 20;
 /// How long the queues may need at the end.
@@ -34,7 +34,7 @@ fn a_tree_of_5000_files_is_copied_by_ordinary_programs_and_both_clouds_hold_the_
     timed("tar", || a_tar_round_trip_changes_nothing(&mount, &tree.root));
     timed("drain", || mount.settle(DRAIN));
     mount.unmount();
-    let objects = timed("rclone check --download", || assert_same_content(&old, &new));
+    let objects = timed("rclone check --download", || compare(&old, &new)).assert_equal();
     println!("{objects} objects on each side");
     assert!(objects > tree.files.len(), "all of them are there");
     timed("metadata", || block_on(assert_metadata(&old, &new, &tree)));
@@ -94,10 +94,10 @@ fn a_tar_round_trip_changes_nothing(mount: &Mount<'_>, tree: &Path) {
 /// `mode` and `mtime` of every file, on both sides, are those of the tree on the disk.
 async fn assert_metadata(old: &Place, new: &Place, tree: &Tree) {
     for place in [old, new] {
-        let found = compare::metadata(place).await;
+        let found = metadata(place).await;
         for (key, mode, mtime) in tree.expected("copy") {
-            let metadata = found.get(&key).unwrap_or_else(|| panic!("{} has no {key}", place.url));
-            let says = |name: &str| metadata.get(name).map(String::as_str);
+            let known = found.get(&key).unwrap_or_else(|| panic!("{} has no {key}", place.url));
+            let says = |name: &str| known.get(name).map(String::as_str);
             assert_eq!(
                 (says("mode"), says("mtime")),
                 (Some(&*mode), Some(&*mtime)),

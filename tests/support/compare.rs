@@ -17,8 +17,31 @@ use super::servers::Place;
 /// User metadata of one object.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Compares all bytes of two buckets; returns how many objects they have.
-pub fn assert_same_content(first: &Place, second: &Place) -> usize {
+/// What rclone found after it read every byte of two buckets.
+#[derive(Debug)]
+pub struct Comparison {
+    /// Keys that both have with the same bytes.
+    pub same: usize,
+    /// The others: `+` only on the second, `-` only on the first, `*` with other bytes, `!` unreadable.
+    pub differences: Vec<String>,
+    log: String,
+}
+
+impl Comparison {
+    /// rclone ended well and found no difference.
+    pub fn is_equal(&self) -> bool {
+        self.differences.is_empty() && self.log.contains(" 0 differences found")
+    }
+
+    /// Asserts that, and returns how many objects there are.
+    pub fn assert_equal(&self) -> usize {
+        assert!(self.is_equal(), "the stores differ: {:#?}\n{}", self.differences, self.log);
+        self.same
+    }
+}
+
+/// Compares two buckets, byte by byte.
+pub fn compare(first: &Place, second: &Place) -> Comparison {
     let mut rclone = rclone();
     configure(&mut rclone, "FIRST", first);
     configure(&mut rclone, "SECOND", second);
@@ -26,14 +49,10 @@ pub fn assert_same_content(first: &Place, second: &Place) -> usize {
     rclone.arg(format!("FIRST:{}", bucket(first))).arg(format!("SECOND:{}", bucket(second)));
     let output = rclone.output().expect("rclone runs");
     let report = String::from_utf8_lossy(&output.stdout);
-    let differences: Vec<&str> = report.lines().filter(|line| !line.starts_with("= ")).collect();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        differences.is_empty(),
-        "the stores differ (`+` only on the second, `-` only on the first): {differences:#?}\n{log}"
-    );
-    assert!(output.status.success() && log.contains(" 0 differences found"), "rclone check: {log}");
-    report.lines().count()
+    let (same, differences): (Vec<_>, Vec<_>) =
+        report.lines().map(str::to_owned).partition(|line| line.starts_with("= "));
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    Comparison { same: same.len(), differences, log }
 }
 
 /// rclone, as `scripts/servers install` put it beside the servers.

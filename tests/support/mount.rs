@@ -141,7 +141,7 @@ impl Site {
             .stderr(log)
             .spawn()
             .expect("the program was built");
-        Mount { site: self, daemon }
+        Mount { site: self, daemon, end: End::ByForce }
     }
 
     /// Whether the daemon answers for the mount. A dead mount of an earlier daemon does not.
@@ -166,6 +166,16 @@ fn has_ended(daemon: &mut Child) -> bool {
 pub struct Mount<'s> {
     site: &'s Site,
     daemon: Child,
+    end: End,
+}
+
+/// What is to be done when a mount is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The daemon is killed and the mount taken away.
+    ByForce,
+    /// Nothing: it is unmounted, or left dead for the next one to clean.
+    Left,
 }
 
 impl Mount<'_> {
@@ -178,6 +188,7 @@ impl Mount<'_> {
     pub fn kill(&mut self) {
         self.daemon.kill().expect("the daemon is ours");
         self.daemon.wait().expect("the daemon is our child");
+        self.end = End::Left;
     }
 
     /// What `bridgefs VERB ARGS..` prints about this bridge; it must succeed.
@@ -222,20 +233,18 @@ impl Mount<'_> {
         assert_eq!(stopped["pending"], 0, "everything was sent before the unmount: {stopped}");
         let ended = wait_until(PATIENCE, || has_ended(&mut self.daemon));
         assert!(ended, "the daemon ends after the unmount\n{}", tail(&self.site.log()));
+        self.end = End::Left;
     }
 }
 
 impl Drop for Mount<'_> {
     fn drop(&mut self) {
-        if !has_ended(&mut self.daemon) {
-            self.daemon.kill().ok();
-            self.daemon.wait().ok();
+        if self.end == End::Left && !std::thread::panicking() {
+            return;
         }
-        // A test that kills the daemon leaves the dead mount to the next one; the last one is cleaned here, or
-        // the temporary directory could not be removed.
-        if std::thread::panicking() || fs::metadata(self.path()).is_err() {
-            umount2(&self.path(), MntFlags::MNT_DETACH).ok();
-        }
+        self.daemon.kill().ok();
+        self.daemon.wait().ok();
+        umount2(&self.path(), MntFlags::MNT_DETACH).ok();
     }
 }
 
