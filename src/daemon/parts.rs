@@ -58,17 +58,18 @@ pub(super) fn settings(config: &Config) -> BridgeSettings {
     }
 }
 
-/// Makes the slices that the ledger does not know yet: the default slice in the configured first stage,
-/// others in stage off. Stages that are there stay: they live in the ledger, not in the file.
+/// Makes the slices that the ledger does not know yet, in stage off. In a ledger without any history the
+/// default slice gets the configured first stage. Stages that are there stay: they live in the ledger, not
+/// in the file.
 pub(super) async fn make_slices(config: &Config, ledger: &Ledger) -> Result<(), DaemonError> {
     let failed =
         |source: LedgerError| DaemonError::Ledger { state_dir: config.bridge.state_dir.clone(), source };
     let known = ledger.slices().map_err(failed)?;
-    let is_known = |prefix: &str| known.iter().any(|slice| slice.prefix == prefix);
-    let configured = config.slices.iter().map(|slice| slice.prefix.as_str());
-    let mut wanted: Vec<(&str, Stage)> = vec![("", config.bridge.initial_stage)];
-    wanted.extend(configured.filter(|prefix| !prefix.is_empty()).map(|prefix| (prefix, Stage::Off)));
-    for (prefix, stage) in wanted.into_iter().filter(|(prefix, _)| !is_known(prefix)) {
+    let is_new = ledger.events(1).map_err(failed)?.is_empty();
+    let first = is_new.then_some(("", config.bridge.initial_stage));
+    let configured = config.slices.iter().map(|slice| (slice.prefix.as_str(), Stage::Off));
+    let unknown = configured.filter(|(prefix, _)| known.iter().all(|slice| slice.prefix != *prefix));
+    for (prefix, stage) in first.into_iter().chain(unknown) {
         let (slice, event) = new_slice(prefix, stage);
         ledger.set_slice(slice, event).await.map_err(failed)?;
     }
