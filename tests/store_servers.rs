@@ -2,16 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "a failed run shows what each server did")]
 
-#[path = "support/contract.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other test binaries")]
-mod contract;
-#[path = "support/servers.rs"]
-mod servers;
+mod support;
 
 #[path = "store_servers/faults.rs"]
 mod faults;
-#[path = "support/gcs_shim.rs"]
-mod gcs_shim;
 #[path = "store_servers/google.rs"]
 mod google;
 #[path = "store_servers/keys.rs"]
@@ -26,8 +20,9 @@ mod refusals;
 use std::collections::BTreeSet;
 
 use bridgefs::store::SharedStore;
-use contract::Room;
-use servers::{Kind, Server};
+use support::contract::{self, Room};
+use support::gcs_shim;
+use support::servers::{self, Kind, Server};
 
 /// The checks of the contract, so that each can be judged alone.
 const CHECKS: [&str; 17] = [
@@ -73,13 +68,13 @@ async fn run_check(check: &'static str, room: Room) {
         "create_race" => contract::create_race(&room).await,
         "replace_race" => contract::replace_race(&room).await,
         "metadata" => contract::metadata(&room).await,
-        "uploads" => contract::uploads(&room).await,
-        "conditional_uploads" => contract::conditional_uploads(&room).await,
-        "aborted_uploads" => contract::aborted_uploads(&room).await,
+        "uploads" => contract::uploads::uploads(&room).await,
+        "conditional_uploads" => contract::uploads::conditional_uploads(&room).await,
+        "aborted_uploads" => contract::uploads::aborted_uploads(&room).await,
         "copies" => contract::copies(&room).await,
         "deletions" => contract::deletions(&room).await,
-        "listing_pages" => contract::listing_pages(&room).await,
-        "listing_levels" => contract::listing_levels(&room).await,
+        "listing_pages" => contract::listing::listing_pages(&room).await,
+        "listing_levels" => contract::listing::listing_levels(&room).await,
         other => panic!("no such check: {other}"),
     }
 }

@@ -104,15 +104,7 @@ impl Bridge {
         if let Ok(Some(bytes)) = blocking(|| content.cached.read(start, len)) {
             return Ok(bytes);
         }
-        let fetch = async || {
-            let bytes = self.fetch_block(content, index).await?;
-            let kept = blocking(|| content.cached.insert(index, bytes.clone(), content.block_sum(index)));
-            if let Err(error) = kept {
-                tracing::warn!(ino = %content.ino(), index, %error, "a block could not be cached");
-            }
-            Ok(bytes)
-        };
-        content.cached.fetch(index, fetch).await
+        content.cached.fetch(index, || self.fetch_block(content, index)).await
     }
 
     pub(crate) fn file(&self, ino: Ino) -> BridgeResult<Node> {

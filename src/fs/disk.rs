@@ -42,23 +42,23 @@ pub(super) fn set_len(inode: &OpenInode, lease: &Lease, len: u64) -> FsResult<()
     blocking(|| lease.set_len(len)).map_err(|e| failed_change(inode, "set the length of a staged file", &e))
 }
 
+/// A full disk or a file that would be too large is an answer; anything else leaves the content in doubt.
 fn failed_change(inode: &OpenInode, what: &str, error: &io::Error) -> FsError {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {}
-        _ => {
-            tracing::error!(ino = %inode.ino(), %error, "could not {what}: writes to it are refused until it is closed");
-            inode.refuse_writes();
-        }
+    if !is_full(error) && error.kind() != ErrorKind::FileTooLarge {
+        tracing::error!(ino = %inode.ino(), %error, "could not {what}: writes to it are refused until it is closed");
+        inode.refuse_writes();
     }
     explain(what, error)
 }
 
-/// The kinds of `io::Error` are an open set: what is not known is damage.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 fn explain(what: &str, error: &io::Error) -> FsError {
-    let kind = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BridgeErrorKind::NoSpace,
-        ErrorKind::FileTooLarge => return FsError::TooLarge,
-        _ => BridgeErrorKind::Damaged,
-    };
+    if error.kind() == ErrorKind::FileTooLarge {
+        return FsError::TooLarge;
+    }
+    let kind = if is_full(error) { BridgeErrorKind::NoSpace } else { BridgeErrorKind::Damaged };
     FsError::bridge(kind, format!("could not {what}: {error}"))
 }

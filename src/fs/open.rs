@@ -101,10 +101,10 @@ impl Fs {
     /// be told of a failure, so it is counted, shown, and tried again.
     pub async fn release(self: &Arc<Self>, handle: HandleId) -> FsResult<()> {
         let file = self.files.remove(handle)?;
-        if file.access == Access::Write {
-            if let Err(error) = self.commit_changes(&file.inode).await {
-                self.note_failed_commit(&file.inode, &error);
-            }
+        if file.access == Access::Write
+            && let Err(error) = self.commit_changes(&file.inode).await
+        {
+            self.note_failed_commit(&file.inode, &error);
         }
         self.close(&file.inode).await;
         Ok(())

@@ -28,7 +28,7 @@ pub(super) fn at_once<T>(runtime: &Handle, operation: &'static str, work: impl F
     let _inside = runtime.enter();
     let done = catch_unwind(AssertUnwindSafe(work));
     done.inspect_err(|_panic| {
-        tracing::error!(operation, "a bug: the operation panicked; it was answered EIO")
+        tracing::error!(operation, "a bug: the operation panicked; it was answered EIO");
     })
     .ok()
 }

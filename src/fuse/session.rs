@@ -117,11 +117,15 @@ fn mount_device(device: &OwnedFd, path: &Path, options: &MountOptions) -> Result
         true => MsFlags::empty(),
         false => MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
     };
-    nix::mount::mount(Some("bridgefs"), path, Some(FS_TYPE), flags, Some(data.as_str())).map_err(|errno| {
-        match errno {
-            Errno::EPERM | Errno::EACCES => MountError::NotPermitted(errno.into()),
-            Errno::ENODEV => MountError::NoDevice(errno.into()),
-            _ => MountError::Other { what: "mount", path: path.to_owned(), source: errno.into() },
+    let mounted = nix::mount::mount(Some("bridgefs"), path, Some(FS_TYPE), flags, Some(data.as_str()));
+    mounted.map_err(|errno| {
+        let source = io::Error::from(errno);
+        if matches!(errno, Errno::EPERM | Errno::EACCES) {
+            MountError::NotPermitted(source)
+        } else if errno == Errno::ENODEV {
+            MountError::NoDevice(source)
+        } else {
+            MountError::Other { what: "mount", path: path.to_owned(), source }
         }
     })
 }

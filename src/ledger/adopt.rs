@@ -2,7 +2,7 @@
 
 use super::replicas::{self, occupant};
 use super::tombstones::{exists, is_covered};
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{
     Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
     paths, receipts,

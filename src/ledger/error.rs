@@ -75,21 +75,14 @@ impl Error for LedgerError {
 
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> LedgerError {
-        let kind = kind_of(error.sqlite_error_code());
-        let detail = match kind {
-            LedgerErrorKind::Full => "the disk of the state directory is full".to_owned(),
-            LedgerErrorKind::Damaged => format!("the ledger is damaged: {error}"),
-            _ => format!("the ledger could not be read or written: {error}"),
+        // SQLite's own codes are an open set: what is not known is a failure of the disk.
+        let (kind, what) = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => (LedgerErrorKind::Full, "the disk of the state directory is full"),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                (LedgerErrorKind::Damaged, "the ledger is damaged")
+            }
+            Some(_) | None => (LedgerErrorKind::Io, "the ledger could not be read or written"),
         };
-        LedgerError::caused(kind, detail, error)
-    }
-}
-
-/// SQLite's own codes are an open set, so here alone a rest is allowed: what is not known is `Io`.
-fn kind_of(code: Option<ErrorCode>) -> LedgerErrorKind {
-    match code {
-        Some(ErrorCode::DiskFull) => LedgerErrorKind::Full,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerErrorKind::Damaged,
-        _ => LedgerErrorKind::Io,
+        LedgerError::caused(kind, format!("{what}: {error}"), error)
     }
 }

@@ -50,10 +50,8 @@ pub(super) fn private_file(path: &Path) -> LedgerResult<File> {
 }
 
 fn disk_error(what: String, error: std::io::Error) -> LedgerError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::StorageFull => LedgerErrorKind::Full,
-        _ => LedgerErrorKind::Io,
-    };
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let kind = if full { LedgerErrorKind::Full } else { LedgerErrorKind::Io };
     LedgerError::caused(kind, format!("{what}: {error}"), error)
 }
 

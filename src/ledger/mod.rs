@@ -4,7 +4,7 @@
 //! | part | files |
 //! |---|---|
 //! | the file | `schema` (tables, migrations), `lock`, `check` |
-//! | access | `writer` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
+//! | access | `writer` and `transaction` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
 //! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `rename`, `adopt`, `scan` |
 //! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
 //! | the operator | `slices`, `findings`, `events`, `summary` |
@@ -35,6 +35,7 @@ mod schema;
 mod slices;
 mod summary;
 mod tombstones;
+mod transaction;
 mod tree;
 mod types;
 mod writer;

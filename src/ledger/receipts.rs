@@ -2,7 +2,7 @@
 
 use super::replicas::{self, ReplicaRow, displace};
 use super::tombstones::{bury, uncover};
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{
     FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState, Targets,
     TombstoneState, contents, intents, nodes, paths, tombstones, tree,

@@ -4,8 +4,8 @@
 use super::intents::want;
 use super::replicas;
 use super::tombstones::{self, bury, bury_prefix, state_on, uncover};
+use super::transaction::Tx;
 use super::tree::{self, bury_taken, exists, require_empty, take_out};
-use super::writer::Tx;
 use super::{
     Entry, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode, Targets, intents,
     nodes, paths,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::intents::want;
 use super::tombstones::{bury, uncover};
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{
     Ledger, LedgerResult, NewFinding, Replica, ReplicaState, TombstoneState, contents, findings, paths,
 };

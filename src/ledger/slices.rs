@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::intents::{self, want};
 use super::replicas::{self, side_number};
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{Event, Ledger, LedgerResult, Slice, events, paths, tombstones};
 use crate::object::{Ino, NanoTime, Side};
 use crate::stage::Stage;

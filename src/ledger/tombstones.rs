@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{key_at, occupant, side_number, side_of, stands_at};
 use super::scan::ancestors;
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{Ledger, LedgerResult, NewFinding, Targets, Tombstone, TombstoneState, findings};
 use crate::object::{ETag, Key, NanoTime, Side};
 

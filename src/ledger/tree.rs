@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::replicas::{self, ReplicaRow};
 use super::tombstones::{bury, bury_prefix, state_on, uncover};
-use super::writer::Tx;
+use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode, Node, Origin,
     Removed, ReplicaState, ScanId, Targets, contents, intents, nodes, paths,

@@ -1,23 +1,13 @@
-//! The only writer. It takes the operations that wait, runs each in a savepoint of one transaction,
-//! commits once and answers them all after the commit.
-//!
-//! A commit is synced when one of its operations is durable; a lazy operation alone only reaches the
-//! write-ahead log, where it survives the death of the process, and the next durable commit syncs it too.
+//! The only writer: a thread that takes what waits and has it done in one transaction, so that callers
+//! who come at the same time share one sync.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpoint::Checkpointer;
-use super::meta::InoReserve;
-use super::scan::Scans;
-use super::{LedgerError, LedgerErrorKind, LedgerMode, LedgerOptions, LedgerResult};
-use crate::clock::Clock;
-use crate::object::NanoTime;
+use super::transaction::{Core, Durability, Tx};
+use super::{LedgerError, LedgerErrorKind, LedgerMode, LedgerResult};
 
 /// How many operations wait at most; further callers wait for a place.
 const QUEUE_OPERATIONS_MAX: usize = 1024;
@@ -25,36 +15,8 @@ const QUEUE_OPERATIONS_MAX: usize = 1024;
 /// How many operations one transaction takes at most.
 const BATCH_OPERATIONS_MAX: usize = 256;
 
-/// When an operation's effect must survive a power failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durability {
-    /// Before the answer.
-    Durable,
-    /// With the next durable commit.
-    Lazy,
-}
-
-/// What an operation works with.
-pub(super) struct Tx<'a> {
-    pub(super) conn: &'a Connection,
-    pub(super) inos: &'a mut InoReserve,
-    pub(super) scans: &'a Scans,
-    /// The time of the transaction, for operations that are not told one.
-    pub(super) now: NanoTime,
-    /// Whether an earlier commit still waits for a sync.
-    pub(super) unsynced: bool,
-}
-
-/// What the writer did since it started.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) syncs: AtomicU64,
-    pub(super) transactions: AtomicU64,
-    pub(super) operations: AtomicU64,
-}
-
 /// An operation, whatever it answers.
-trait Job: Send {
+pub(super) trait Job: Send {
     fn durability(&self) -> Durability;
     /// Does the work inside the savepoint; an error means that it is to be rolled back.
     fn run(&mut self, tx: &mut Tx<'_>) -> LedgerResult<()>;
@@ -171,167 +133,4 @@ fn write_all(mut core: Core, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         }
         core.run(batch);
     }
-}
-
-/// The writer's connection and what it remembers between transactions.
-pub(super) struct Core {
-    conn: Connection,
-    inos: InoReserve,
-    scans: Arc<Scans>,
-    counts: Arc<Counts>,
-    checkpointer: Checkpointer,
-    clock: Clock,
-    /// `false` in tests that do not care about a power failure.
-    sync: bool,
-    /// What `PRAGMA synchronous` is set to now.
-    setting: Option<Durability>,
-    unsynced: bool,
-    /// Why nothing is written any more: after a failed commit nobody knows what the disk holds.
-    poisoned: Option<LedgerError>,
-}
-
-/// Whether a transaction changed anything.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wrote {
-    Nothing,
-    Something,
-}
-
-impl Core {
-    pub(super) fn new(
-        conn: Connection,
-        scans: Arc<Scans>,
-        counts: Arc<Counts>,
-        checkpointer: Checkpointer,
-        options: &LedgerOptions,
-    ) -> LedgerResult<Core> {
-        let inos = InoReserve::load(&conn)?;
-        Ok(Core {
-            conn,
-            inos,
-            scans,
-            counts,
-            checkpointer,
-            clock: options.clock.clone(),
-            sync: options.sync,
-            setting: None,
-            unsynced: true,
-            poisoned: None,
-        })
-    }
-
-    fn run(&mut self, mut batch: Vec<Box<dyn Job>>) {
-        let outcome = match &self.poisoned {
-            Some(why) => Err(refusal(why)),
-            None => self.transact(&mut batch),
-        };
-        self.counts.operations.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        for job in batch {
-            job.answer(outcome.clone());
-        }
-        self.checkpointer.after_commit(&self.conn);
-    }
-
-    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> LedgerResult<()> {
-        let durable = batch.iter().any(|job| job.durability() == Durability::Durable);
-        let durability = if durable { Durability::Durable } else { Durability::Lazy };
-        self.set_durability(durability)?;
-        let inos = self.inos;
-        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let outcome = self.run_each(batch).and_then(|wrote| self.commit().map(|()| wrote));
-        match outcome {
-            Ok(wrote) => {
-                self.count(durability, wrote);
-                Ok(())
-            }
-            Err(error) => {
-                self.inos = inos;
-                self.roll_back(&error);
-                Err(error)
-            }
-        }
-    }
-
-    fn run_each(&mut self, batch: &mut [Box<dyn Job>]) -> LedgerResult<Wrote> {
-        let now = self.clock.now();
-        let mut wrote = Wrote::Nothing;
-        for job in batch {
-            let inos = self.inos;
-            let changes = self.conn.total_changes();
-            self.conn.prepare_cached("SAVEPOINT operation")?.execute([])?;
-            let mut tx = Tx {
-                conn: &self.conn,
-                inos: &mut self.inos,
-                scans: &self.scans,
-                now,
-                unsynced: self.unsynced,
-            };
-            if let Err(error) = job.run(&mut tx) {
-                if self.conn.is_autocommit() {
-                    // SQLite itself rolled the whole transaction back, with the operations before this one.
-                    return Err(error);
-                }
-                self.inos = inos;
-                self.conn.prepare_cached("ROLLBACK TO operation")?.execute([])?;
-            } else if self.conn.total_changes() != changes {
-                wrote = Wrote::Something;
-            }
-            self.conn.prepare_cached("RELEASE operation")?.execute([])?;
-        }
-        Ok(wrote)
-    }
-
-    fn commit(&mut self) -> LedgerResult<()> {
-        let committed = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
-        committed.map(|_| ()).map_err(|error| {
-            let error = LedgerError::from(error);
-            if error.kind() != LedgerErrorKind::Full {
-                self.poisoned = Some(error.clone());
-            }
-            error
-        })
-    }
-
-    fn roll_back(&mut self, why: &LedgerError) {
-        if self.conn.is_autocommit() {
-            return;
-        }
-        if let Err(error) = self.conn.execute_batch("ROLLBACK") {
-            tracing::error!(%error, %why, "the ledger could not roll back; it refuses writes until it is reopened");
-            self.poisoned = Some(error.into());
-        }
-    }
-
-    /// `PRAGMA synchronous` works only outside a transaction.
-    fn set_durability(&mut self, durability: Durability) -> LedgerResult<()> {
-        if self.setting == Some(durability) {
-            return Ok(());
-        }
-        let pragma = match (self.sync, durability) {
-            (true, Durability::Durable) => "PRAGMA synchronous = FULL",
-            (true, Durability::Lazy) => "PRAGMA synchronous = NORMAL",
-            (false, _) => "PRAGMA synchronous = OFF",
-        };
-        self.conn.execute_batch(pragma)?;
-        self.setting = Some(durability);
-        Ok(())
-    }
-
-    /// A commit that changed nothing writes nothing to the log, and so syncs nothing either.
-    fn count(&mut self, durability: Durability, wrote: Wrote) {
-        self.counts.transactions.fetch_add(1, Ordering::Relaxed);
-        match (durability, wrote) {
-            (_, Wrote::Nothing) => {}
-            (Durability::Lazy, Wrote::Something) => self.unsynced = true,
-            (Durability::Durable, Wrote::Something) => {
-                self.unsynced = false;
-                self.counts.syncs.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-fn refusal(why: &LedgerError) -> LedgerError {
-    let detail = format!("the ledger refuses writes since a commit failed ({why}); restart the bridge");
-    LedgerError::caused(LedgerErrorKind::Io, detail, why.clone())
 }

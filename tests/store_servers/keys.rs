@@ -6,7 +6,7 @@ use bridgefs::object::Key;
 use bridgefs::store::{ByteRange, Condition, ListRequest, ObjectMeta, SharedStore};
 use futures::TryStreamExt;
 
-use crate::servers::{Kind, Server};
+use crate::servers::{self, Kind, Server};
 
 /// Keys that some program once got wrong.
 const KEYS: &[&str] = &[
@@ -97,9 +97,11 @@ async fn all_keys(store: &SharedStore, max_entries: u32) -> BTreeSet<Key> {
 async fn keeps_odd_keys(kind: Kind) {
     let server = Server::shared(kind);
     let (mut broken, mut kept, mut refusals) = (BTreeMap::new(), 0, 0);
-    for raw in KEYS {
-        // A bucket for each, so that what one key becomes cannot hide behind another.
-        let store = server.fresh_bucket().await.connect().shared();
+    let bucket = server.fresh_bucket().await.with("stall_timeout", "30s");
+    for (number, raw) in KEYS.iter().enumerate() {
+        // A prefix for each, so that what one key becomes cannot hide behind another.
+        let place = servers::Place { url: format!("{}/p{number}", bucket.url), ..bucket.clone() };
+        let store = place.connect().shared();
         if refused(&store, raw) {
             refusals += 1;
         } else if let Err(why) = keep(&store, raw).await {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 
 use bridgefs::object::{ETag, Key};
 use bridgefs::store::{
@@ -14,13 +15,19 @@ use crate::servers::Place;
 
 /// A store whose server gives `answer` to every request and then hangs up or falls silent.
 fn store_that_hears(answer: &'static str, then: Then) -> SharedStore {
+    listened(answer, then).0
+}
+
+/// The same, and the headers of the requests as they came over the wire.
+fn listened(answer: &'static str, then: Then) -> (SharedStore, Receiver<String>) {
+    let (heard, hears) = channel();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
         let mut silent = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
-            read_request(&mut stream);
+            heard.send(read_request(&mut stream)).ok();
             stream.write_all(answer.as_bytes()).expect("the client listens");
             if then == Then::Silence {
                 silent.push(stream);
@@ -35,7 +42,7 @@ fn store_that_hears(answer: &'static str, then: Then) -> SharedStore {
         ("stall_timeout", "300ms"),
     ];
     let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Place { url: "s3://bucket".to_owned(), options }.connect().shared()
+    (Place { url: "s3://bucket/pre fix".to_owned(), options }.connect().shared(), hears)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,13 +52,14 @@ enum Then {
 }
 
 /// Reads the header; the bodies of these tests arrive with it.
-fn read_request(stream: &mut TcpStream) {
+fn read_request(stream: &mut TcpStream) -> String {
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
     while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
         let count = stream.read(&mut buffer).expect("a request");
         assert!(count > 0, "a whole header");
         seen.extend_from_slice(&buffer[..count]);
     }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 fn key() -> Key {
@@ -186,4 +194,22 @@ async fn an_error_inside_a_success_is_an_error() {
     assert_eq!(completed.expect_err("InternalError").kind(), ErrorKind::Unavailable);
     let copied = store.copy(&key(), &ETag::new("1"), &key(), &Condition::Always).await;
     assert_eq!(copied.expect_err("InternalError").kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_goes_over_the_wire_exactly_and_in_our_name() {
+    let table = [
+        ("a//b", "a//b"),
+        ("/a/", "/a/"),
+        ("a b+c%d#e?f\\", "a%20b%2Bc%25d%23e%3Ff%5C"),
+        ("é\n\u{1}|", "%C3%A9%0A%01%7C"),
+    ];
+    for (raw, wire) in table {
+        let (store, heard) = listened(head!("200 OK", "Content-Length: 3\r\n\r\n"), Then::HangUp);
+        store.head(&Key::new(raw).expect("not empty")).await.expect("an answer");
+        let request = heard.recv().expect("a request");
+        assert!(request.starts_with(&format!("HEAD /bucket/pre%20fix/{wire} HTTP/1.1\r\n")), "{request}");
+        let agent = format!("user-agent: bridgefs/{}\r\n", env!("CARGO_PKG_VERSION"));
+        assert!(request.contains(&agent), "{request}");
+    }
 }

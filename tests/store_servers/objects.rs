@@ -87,6 +87,36 @@ async fn careful_copies(kind: Kind) {
     }
 }
 
+/// A store that was not probed believes nothing: a careful copy goes by an upload whose parts the server
+/// copies, and is as exact.
+async fn careful_copies_by_parts(kind: Kind) {
+    let place = Server::shared(kind).fresh_bucket().await.with("stall_timeout", "30s");
+    let (_, report) = place.open().await;
+    let remote = place.connect();
+    remote.assume(report.capabilities);
+    let store = remote.shared();
+    if !report.capabilities.conditional_complete {
+        return;
+    }
+    for (name, body) in [("full", "content"), ("empty", "")] {
+        let (from, to) = (key(name), key(&format!("copy of {name}")));
+        let etag = store.put(&from, body.into(), &marked("1"), &Condition::Always).await.expect("put");
+        let copied = store.copy(&from, &etag, &to, &Condition::Absent).await.expect("copy");
+        let info = store.head(&to).await.expect("head");
+        assert_eq!((info.etag, info.meta), (copied.clone(), marked("1")), "{kind:?} {name}");
+        assert_eq!(read(&store, &to).await, body, "{kind:?} {name}");
+        let again = store.copy(&from, &etag, &to, &Condition::Absent).await;
+        assert_eq!(again.expect_err("it is there").kind(), ErrorKind::PreconditionFailed, "{kind:?} {name}");
+        let stale = store.copy(&from, &ETag::new("7"), &key("other"), &Condition::Absent).await;
+        assert_eq!(
+            stale.expect_err("another state").kind(),
+            ErrorKind::PreconditionFailed,
+            "{kind:?} {name}"
+        );
+        store.copy(&from, &etag, &to, &Condition::Matches(copied)).await.expect("it matches");
+    }
+}
+
 /// The probe finds the clock and leaves nothing.
 async fn clean_probe(kind: Kind) {
     let (store, report) = Server::shared(kind).fresh_bucket().await.open().await;
@@ -120,4 +150,11 @@ macro_rules! on_each_server {
     )*};
 }
 
-on_each_server!(lost_answer, mixed_uploads, content_types, careful_copies, clean_probe);
+on_each_server!(
+    lost_answer,
+    mixed_uploads,
+    content_types,
+    careful_copies,
+    careful_copies_by_parts,
+    clean_probe
+);

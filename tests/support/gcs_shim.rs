@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use md5::{Digest, Md5};
 use object_store::ClientOptions;
+use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
 use tokio::sync::Mutex;
 
@@ -29,13 +30,17 @@ struct Shim {
     generations: Mutex<Generations>,
 }
 
-#[derive(Default)]
 struct Generations {
     last: u64,
     of: HashMap<String, u64>,
 }
 
 impl Generations {
+    /// Google's are microseconds since 1970.
+    fn new() -> Generations {
+        Generations { last: 1_700_000_000_000_000, of: HashMap::new() }
+    }
+
     fn of(&self, path: &str) -> u64 {
         self.of.get(path).copied().unwrap_or(0)
     }
@@ -52,7 +57,7 @@ pub async fn start(behind: &str) -> String {
     rustls::crypto::ring::default_provider().install_default().ok();
     let options = ClientOptions::new().with_allow_http(true);
     let client = ReqwestConnector::default().connect(&options).expect("an HTTP client");
-    let shim = Shim { client, behind: behind.to_owned(), generations: Mutex::default() };
+    let shim = Shim { client, behind: behind.to_owned(), generations: Mutex::new(Generations::new()) };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let router = Router::new().fallback(answer).with_state(Arc::new(shim));
@@ -78,8 +83,8 @@ async fn answer(State(shim): State<Arc<Shim>>, request: Request) -> Response {
     if let Some(refusal) = check_conditions(&generations, &parts.method, &path, &parts.headers) {
         return refusal;
     }
-    let (status, mut headers, bytes) = shim.pass_on(&parts.method, &path, &query, &parts.headers, body).await;
-    let mut bytes = bytes;
+    let (status, mut headers, mut bytes) =
+        shim.pass_on(&parts.method, &path, &query, &parts.headers, body).await;
     if status.is_success() {
         match effect(&parts.method, &query) {
             Effect::Write => {
@@ -170,6 +175,10 @@ impl Shim {
                 request.headers_mut().insert(renamed(name, "x-goog-", "x-amz-"), value.clone());
             }
         }
+        let credential =
+            AwsCredential { key_id: "shim".to_owned(), secret_key: "shim".to_owned(), token: None };
+        let signed = AwsAuthorizer::new(&credential, "s3", "us-east-1").try_authorize(&mut request, None);
+        signed.expect("a signature");
         let response = self.client.execute(request).await.expect("the server behind answers");
         let (parts, body) = response.into_parts();
         let headers =

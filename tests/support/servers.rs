@@ -1,8 +1,6 @@
 //! Real object store servers for tests, by way of `scripts/servers`, which installs and starts them. A server that
 //! cannot be started fails the test: a test that is skipped proves nothing and looks like one that passed.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,11 +106,23 @@ impl Server {
     /// `SIGKILL`: connections are refused.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
+        self.wait_for_end();
     }
 
     /// Ends it as an administrator would.
     pub fn stop(&self) {
         self.signal(Signal::SIGTERM);
+        self.wait_for_end();
+    }
+
+    /// Without this a restart would find the dying server and take it for running.
+    #[expect(clippy::disallowed_methods, reason = "it is no child of this process, so nothing tells its end")]
+    fn wait_for_end(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let ended = |stat: &str| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !ended(&stat)) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// Starts it again after [`Server::kill`], on the same port and data.

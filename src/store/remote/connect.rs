@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -12,10 +12,11 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{ClientConfigKey, HttpClient, HttpConnector, ReqwestConnector};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{ClientOptions, RetryConfig};
+use parking_lot::Mutex;
 
 use super::address::{Address, Scheme};
 use super::azure::Container;
-use super::bucket::{Bucket, Flavor};
+use super::bucket::{Bucket, Flavor, Quirks};
 use super::options::{self, Tuning};
 use super::request::Wire;
 use super::sign::{Payload, Signer};
@@ -166,7 +167,7 @@ impl Setup<'_> {
             base_url,
             prefix: self.address.prefix,
             checksums: self.tuning.checksums,
-            capabilities: OnceLock::new(),
+            learned: Mutex::new(Container::PROMISED),
         })))
     }
 
@@ -178,9 +179,8 @@ impl Setup<'_> {
             bucket: self.address.bucket,
             prefix: self.address.prefix,
             checksums: self.tuning.checksums,
-            capabilities: OnceLock::new(),
-            quirks: OnceLock::new(),
-            seen: parking_lot::Mutex::new(None),
+            learned: Mutex::new((Bucket::PROMISED, Quirks::PROMISED)),
+            seen: Mutex::new(None),
         }))
     }
 

@@ -55,7 +55,9 @@ fn parse_content_range(raw: &str) -> Option<(u64, u64, u64)> {
 pub(super) fn range_header(range: ByteRange) -> Option<String> {
     match range {
         ByteRange::All => None,
-        ByteRange::Part { start, len } => Some(format!("bytes={start}-{}", start + len - 1)),
+        ByteRange::Part { start, len } => {
+            Some(format!("bytes={start}-{}", start.saturating_add(len).saturating_sub(1)))
+        }
     }
 }
 

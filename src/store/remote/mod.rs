@@ -81,7 +81,7 @@ impl RemoteStore {
 
     /// Remembers what an earlier probe found, for a start while the store is away.
     pub fn assume(&self, capabilities: Capabilities) {
-        self.dialect.learn(capabilities);
+        self.dialect.learn(capabilities, None);
     }
 }
 

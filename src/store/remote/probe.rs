@@ -1,6 +1,7 @@
 //! Finds out what a store really does. Every imitation of S3 ignores some header without saying so, so each
 //! promise is tried on a small object of our own, which is removed in every case.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +35,8 @@ pub struct ProbeReport {
 }
 
 /// Probes and remembers.
-pub(super) async fn probe(dialect: &Dialect) -> StoreResult<ProbeReport> {
+pub(super) async fn probe(known: &Dialect) -> StoreResult<ProbeReport> {
+    let dialect = known.untaught();
     let shared = dialect.shared();
     let store = shared.as_ref();
     // The first request opens the connection and says what a person must mend; the second one is timed.
@@ -45,10 +47,10 @@ pub(super) async fn probe(dialect: &Dialect) -> StoreResult<ProbeReport> {
     // The date is cut off to whole seconds: half a second is what it lacks on average.
     let clock_skew = date.map(|date| date + 500_000_000 - Clock::System.now());
     let trial = Trial::new(store)?;
-    let found = trial.run(dialect).await;
+    let found = trial.run(&dialect).await;
     trial.clean_up().await;
-    let capabilities = found?;
-    dialect.learn(capabilities);
+    let (capabilities, quirks) = found?;
+    known.learn(capabilities, quirks);
     Ok(ProbeReport { capabilities, clock_skew, latency })
 }
 
@@ -72,7 +74,7 @@ impl<'a> Trial<'a> {
         Ok(Trial { store, key: key("")?, odd_key: key(" +")?, spoilt_key: key("-spoilt")? })
     }
 
-    async fn run(&self, dialect: &Dialect) -> StoreResult<Capabilities> {
+    async fn run(&self, dialect: &Dialect) -> StoreResult<(Capabilities, Option<Quirks>)> {
         let meta = ObjectMeta { content_type: None, user: [("bridgefs_probe".into(), "a b".into())].into() };
         let first = self.store.put(&self.key, bytes("1"), &meta, &Condition::Absent).await?;
         let metadata = self.store.head(&self.key).await?.meta.user == meta.user;
@@ -84,13 +86,14 @@ impl<'a> Trial<'a> {
             refuses(self.store.get(&self.key, ByteRange::All, wrong.as_ref()).await.map(drop))?;
         let conditional_complete = self.try_complete().await?;
         let checksums = self.refuses_spoilt_bytes(dialect).await?;
-        if let Dialect::Bucket(bucket) = dialect {
-            self.learn_quirks(bucket).await?;
-        }
+        let quirks = match dialect {
+            Dialect::Bucket(_) => Some(self.try_copies().await?),
+            Dialect::Container(_) => None,
+        };
         let etag = if conditional_complete { etag } else { self.store.head(&self.key).await?.etag };
         let conditional_delete = self.try_delete(wrong.as_ref(), &etag).await?;
         let promised = self.store.capabilities();
-        Ok(Capabilities {
+        let capabilities = Capabilities {
             put_if_absent,
             put_if_match,
             conditional_complete,
@@ -99,7 +102,8 @@ impl<'a> Trial<'a> {
             metadata,
             checksums,
             ..promised
-        })
+        };
+        Ok((capabilities, quirks))
     }
 
     async fn put(&self, condition: &Condition) -> StoreResult<ETag> {
@@ -160,7 +164,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    async fn learn_quirks(&self, bucket: &Bucket) -> StoreResult<()> {
+    async fn try_copies(&self) -> StoreResult<Quirks> {
         let etag = self.store.head(&self.key).await?.etag;
         let copy = async |etag: &ETag, condition: &Condition| {
             self.store.copy(&self.key, etag, &self.odd_key, condition).await.map(drop)
@@ -169,8 +173,7 @@ impl<'a> Trial<'a> {
         let pinned_copy = refuses(copy(&ETag::new(NO_ETAG), &Condition::Always).await)?;
         let conditional_copy = refuses(copy(&etag, &Condition::Absent).await)?;
         let plus = self.meaning_of_plus().await?;
-        bucket.learn_quirks(Quirks { plus, pinned_copy, conditional_copy });
-        Ok(())
+        Ok(Quirks { plus, pinned_copy, conditional_copy })
     }
 
     /// Before anything is learnt, a plus is read as a space: a server that means a plus shows two spaces.
@@ -234,11 +237,22 @@ impl Dialect {
         }
     }
 
-    pub(super) fn learn(&self, capabilities: Capabilities) {
-        // What was learnt first stays: a running bridge must not change its mind about a store.
+    /// The same store, believing what its protocol promises: what an earlier probe taught must not colour
+    /// this one, and the store in use must not believe in the meantime.
+    fn untaught(&self) -> Dialect {
         match self {
-            Dialect::Bucket(bucket) => bucket.capabilities.set(capabilities).ok(),
-            Dialect::Container(container) => container.capabilities.set(capabilities).ok(),
-        };
+            Dialect::Bucket(bucket) => Dialect::Bucket(Arc::new(bucket.untaught())),
+            Dialect::Container(container) => Dialect::Container(Arc::new(container.untaught())),
+        }
+    }
+
+    /// Remembers. Quirks that were not tried are taken for bad.
+    pub(super) fn learn(&self, capabilities: Capabilities, quirks: Option<Quirks>) {
+        match self {
+            Dialect::Bucket(bucket) => {
+                *bucket.learned.lock() = (capabilities, quirks.unwrap_or(Quirks::CAUTIOUS));
+            }
+            Dialect::Container(container) => *container.learned.lock() = capabilities,
+        }
     }
 }

@@ -95,13 +95,18 @@ impl Request {
         self
     }
 
-    fn deadline(&self, stall: Duration) -> Duration {
-        let sending = Duration::from_secs((self.body.len() / UPLOAD_BYTES_PER_SECOND_MIN) as u64);
-        let work = match self.patience {
+    /// How long the server may be silent, before its answer and within it: S3 may answer a completion or a
+    /// copy at once and then send blanks until it is done.
+    fn silence(&self, stall: Duration) -> Duration {
+        match self.patience {
             Patience::Short => stall,
             Patience::Work => stall.max(WORK_TIMEOUT),
-        };
-        work + sending
+        }
+    }
+
+    fn deadline(&self, stall: Duration) -> Duration {
+        let sending = Duration::from_secs((self.body.len() / UPLOAD_BYTES_PER_SECOND_MIN) as u64);
+        self.silence(stall) + sending
     }
 
     fn span(&self, store: &str) -> tracing::Span {
@@ -140,7 +145,7 @@ impl Request {
 }
 
 /// The line to one store: one connection pool, one signer, one set of deadlines.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Wire {
     pub(super) store: String,
     pub(super) client: HttpClient,
@@ -169,7 +174,7 @@ impl Wire {
 
     async fn exchange(&self, request: Request) -> StoreResult<Answer> {
         let (operation, key) = (request.operation, request.key.clone());
-        let deadline = request.deadline(self.stall);
+        let (deadline, silence) = (request.deadline(self.stall), request.silence(self.stall));
         let mut http = request.into_http()?;
         self.signer.sign(operation, &mut http).await?;
         let start = Instant::now();
@@ -179,7 +184,7 @@ impl Wire {
         };
         let response = answered.map_err(|error| failure::broken(operation, error))?;
         record(response.status(), start);
-        Ok(Answer::new(operation, key, response, self.stall))
+        Ok(Answer::new(operation, key, response, silence))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::azure::{AzureAuthorizer, AzureCredentialProvider};
+use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider};
 use object_store::client::HttpRequest;
 use object_store::gcp::GcpCredentialProvider;
 
+use super::encode;
 use crate::clock;
 use crate::store::{ErrorKind, StoreError, StoreResult};
 
@@ -14,7 +15,7 @@ use crate::store::{ErrorKind, StoreError, StoreResult};
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Signs requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Signer {
     /// Not at all: a public bucket, or a test.
     Nobody,
@@ -38,15 +39,17 @@ pub(super) enum Payload {
 impl Signer {
     /// Adds the headers (or, with a SAS token, the query) that prove who asks.
     pub(super) async fn sign(&self, operation: &'static str, request: &mut HttpRequest) -> StoreResult<()> {
-        let signing = self.sign_with_credentials(request);
-        let Ok(signed) = clock::timeout(CREDENTIALS_TIMEOUT, signing).await else {
-            let detail = format!("no credentials within {CREDENTIALS_TIMEOUT:?}");
-            return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
-        };
-        signed.map_err(|error| {
-            let detail = format!("cannot get credentials: {error}");
-            StoreError::new(ErrorKind::Unavailable, operation, detail)
-        })
+        in_time(operation, self.sign_with_credentials(request)).await
+    }
+
+    /// What must follow the URL of a copy's source, so that the store may read it there: only a SAS token is
+    /// not taken from the request itself. It is a secret.
+    pub(super) async fn source_query(&self, operation: &'static str) -> StoreResult<String> {
+        let Signer::Azure { credentials, .. } = self else { return Ok(String::new()) };
+        let credential = in_time(operation, credentials.get_credential()).await?;
+        let AzureCredential::SASToken(pairs) = &*credential else { return Ok(String::new()) };
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Ok(format!("?{}", encode::query(&pairs)))
     }
 
     async fn sign_with_credentials(&self, request: &mut HttpRequest) -> object_store::Result<()> {
@@ -74,4 +77,19 @@ impl Signer {
             }
         }
     }
+}
+
+/// Waits for credentials, but not for ever.
+async fn in_time<T>(
+    operation: &'static str,
+    credentials: impl Future<Output = object_store::Result<T>>,
+) -> StoreResult<T> {
+    let Ok(got) = clock::timeout(CREDENTIALS_TIMEOUT, credentials).await else {
+        let detail = format!("no credentials within {CREDENTIALS_TIMEOUT:?}");
+        return Err(StoreError::new(ErrorKind::Unavailable, operation, detail));
+    };
+    got.map_err(|error| {
+        let detail = format!("cannot get credentials: {error}");
+        StoreError::new(ErrorKind::Unavailable, operation, detail).caused_by(error)
+    })
 }

@@ -23,9 +23,10 @@ impl Container {
         condition: &Condition,
     ) -> StoreResult<ETag> {
         self.check_key(from)?;
+        let source = format!("{}{}", self.blob_url(from), self.wire.signer.source_query("copy").await?);
         let request = self.on_blob("copy", Method::PUT, to, &[])?;
         let request = request
-            .header("x-ms-copy-source", &self.blob_url(from))
+            .header("x-ms-copy-source", &source)
             .header("x-ms-source-if-match", &from_etag.quoted())
             .headers(write_condition(condition))
             .patient();

@@ -5,11 +5,10 @@ mod copy;
 mod listing;
 mod objects;
 
-use std::sync::OnceLock;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
+use parking_lot::Mutex;
 
 use super::request::{Request, Wire};
 use super::{Checksums, encode, keys};
@@ -31,7 +30,8 @@ pub(super) struct Container {
     /// What all our keys start with; empty or ends with a slash.
     pub(super) prefix: String,
     pub(super) checksums: Checksums,
-    pub(super) capabilities: OnceLock<Capabilities>,
+    /// What was found out; a later probe replaces it.
+    pub(super) learned: Mutex<Capabilities>,
 }
 
 impl Container {
@@ -52,6 +52,17 @@ impl Container {
     /// The request that costs least.
     pub(super) fn cheapest_request(&self) -> Request {
         self.on_container("probe", &[("restype", "container"), ("comp", "list"), ("maxresults", "1")])
+    }
+
+    /// The same container over the same connections, with nothing learnt.
+    pub(super) fn untaught(&self) -> Container {
+        Container {
+            wire: self.wire.clone(),
+            base_url: self.base_url.clone(),
+            prefix: self.prefix.clone(),
+            checksums: self.checksums,
+            learned: Mutex::new(Self::PROMISED),
+        }
     }
 
     fn full_key(&self, key: &Key) -> String {
@@ -110,7 +121,7 @@ fn with_meta(request: Request, meta: &ObjectMeta) -> Request {
 #[async_trait]
 impl Store for Container {
     fn capabilities(&self) -> Capabilities {
-        self.capabilities.get().copied().unwrap_or(Self::PROMISED)
+        *self.learned.lock()
     }
 
     fn check_key(&self, key: &Key) -> StoreResult<()> {

@@ -13,8 +13,10 @@ use crate::store::{
 
 /// The largest object that S3 copies in one request.
 const COPY_BYTES_MAX: u64 = 5 << 30;
-/// The part of a larger copy: 10,000 of them are more than the largest object.
-const COPY_PART_BYTES: u64 = 5 << 30;
+/// The part of a larger copy, unless more than 10,000 would be needed: small enough to be done in time.
+const COPY_PART_BYTES: u64 = 512 << 20;
+/// The most parts of one upload.
+const PARTS_MAX: u64 = 10_000;
 
 /// What the target of a copy gets as metadata.
 enum CopiedMeta<'a> {
@@ -152,9 +154,10 @@ impl Bucket {
     ) -> StoreResult<ETag> {
         let upload = self.initiate(operation, to, &info.meta).await?;
         let mut parts = Vec::new();
+        let part_bytes = COPY_PART_BYTES.max(info.size.div_ceil(PARTS_MAX));
         let mut start = 0;
         while start < info.size {
-            let end = info.size.min(start + COPY_PART_BYTES);
+            let end = info.size.min(start + part_bytes);
             let number = u32::try_from(parts.len() + 1).expect("10,000 parts at most");
             let query = [("partNumber", &*number.to_string()), ("uploadId", &*upload.0)];
             let request = self.on_object(operation, Method::PUT, to, &query)?.patient();

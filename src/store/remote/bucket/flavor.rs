@@ -41,7 +41,7 @@ impl Flavor {
     pub(super) fn state_condition(self, etag: &ETag) -> Header {
         match self {
             Flavor::Aws => ("if-match", etag.quoted()),
-            Flavor::Google => ("x-goog-if-generation-match", etag.as_str().to_owned()),
+            Flavor::Google => ("x-goog-if-generation-match", generation_of(etag)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Flavor {
             Flavor::Aws => [("x-amz-copy-source", source), ("x-amz-copy-source-if-match", etag.quoted())],
             Flavor::Google => [
                 ("x-goog-copy-source", source),
-                ("x-goog-copy-source-if-generation-match", etag.as_str().to_owned()),
+                ("x-goog-copy-source-if-generation-match", generation_of(etag)),
             ],
         }
     }
@@ -78,5 +78,44 @@ impl Flavor {
     /// The generation, if the answer has one.
     pub(super) fn generation(self, answer: &Answer) -> Option<ETag> {
         answer.header("x-goog-generation").map(ETag::new)
+    }
+}
+
+/// The generation to compare with. A tag that is none must match nothing: left out, it would match everything,
+/// and 0 would mean "absent". Generations are microseconds since 1970, so 1 is no object's.
+fn generation_of(etag: &ETag) -> String {
+    match etag.as_str().parse::<u64>() {
+        Ok(0) | Err(_) => "1".to_owned(),
+        Ok(generation) => generation.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Flavor;
+    use crate::object::ETag;
+    use crate::store::Condition;
+
+    #[test]
+    fn conditions_are_by_tag_or_by_generation() {
+        let (absent, matches) = (Condition::Absent, Condition::Matches(ETag::new("17")));
+        let table = [
+            (Flavor::Aws, &Condition::Always, None),
+            (Flavor::Aws, &absent, Some(("if-none-match", "*"))),
+            (Flavor::Aws, &matches, Some(("if-match", "\"17\""))),
+            (Flavor::Google, &absent, Some(("x-goog-if-generation-match", "0"))),
+            (Flavor::Google, &matches, Some(("x-goog-if-generation-match", "17"))),
+        ];
+        for (flavor, condition, header) in table {
+            let header = header.map(|(name, value)| (name, value.to_owned()));
+            assert_eq!(flavor.write_condition(condition), header, "{flavor:?} {condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_that_is_no_generation_never_matches_and_never_means_absent() {
+        for raw in ["", "0", "0x1F", "abc-2"] {
+            assert_eq!(Flavor::Google.state_condition(&ETag::new(raw)).1, "1", "{raw}");
+        }
     }
 }

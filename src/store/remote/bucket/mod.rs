@@ -6,11 +6,10 @@ mod listing;
 mod objects;
 mod upload;
 
-use std::sync::OnceLock;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
+use parking_lot::Mutex;
 
 pub(super) use flavor::Flavor;
 
@@ -35,6 +34,15 @@ pub(super) struct Quirks {
     pub(super) conditional_copy: bool,
 }
 
+impl Quirks {
+    /// What S3 and Google promise.
+    pub(super) const PROMISED: Quirks =
+        Quirks { plus: PlusSign::IsSpace, pinned_copy: true, conditional_copy: true };
+    /// What is safe with a server that cannot be asked now: more requests, nothing believed.
+    pub(super) const CAUTIOUS: Quirks =
+        Quirks { plus: PlusSign::IsSpace, pinned_copy: false, conditional_copy: false };
+}
+
 /// A bucket, or what stands below a prefix in it.
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -47,10 +55,10 @@ pub(super) struct Bucket {
     /// What all our keys start with; empty or ends with a slash.
     pub(super) prefix: String,
     pub(super) checksums: Checksums,
-    pub(super) capabilities: OnceLock<Capabilities>,
-    pub(super) quirks: OnceLock<Quirks>,
+    /// What was found out; a later probe replaces it.
+    pub(super) learned: Mutex<(Capabilities, Quirks)>,
     /// When the bucket was last known to exist.
-    pub(super) seen: parking_lot::Mutex<Option<Instant>>,
+    pub(super) seen: Mutex<Option<Instant>>,
 }
 
 impl Bucket {
@@ -73,14 +81,22 @@ impl Bucket {
         self.on_bucket("probe", Method::GET, &[("list-type", "2"), ("max-keys", "1")])
     }
 
-    /// Remembers what the probe found. The first answer stays.
-    pub(super) fn learn_quirks(&self, quirks: Quirks) {
-        self.quirks.set(quirks).ok();
+    /// The same bucket over the same connections, with nothing learnt.
+    pub(super) fn untaught(&self) -> Bucket {
+        Bucket {
+            wire: self.wire.clone(),
+            flavor: self.flavor,
+            base_url: self.base_url.clone(),
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            checksums: self.checksums,
+            learned: Mutex::new((Self::PROMISED, Quirks::PROMISED)),
+            seen: Mutex::new(None),
+        }
     }
 
     fn quirks(&self) -> Quirks {
-        let unknown = Quirks { plus: PlusSign::IsSpace, pinned_copy: true, conditional_copy: true };
-        self.quirks.get().copied().unwrap_or(unknown)
+        self.learned.lock().1
     }
 
     /// The key in the bucket.
@@ -124,7 +140,7 @@ impl Bucket {
 #[async_trait]
 impl Store for Bucket {
     fn capabilities(&self) -> Capabilities {
-        self.capabilities.get().copied().unwrap_or(Self::PROMISED)
+        self.learned.lock().0
     }
 
     fn check_key(&self, key: &Key) -> StoreResult<()> {

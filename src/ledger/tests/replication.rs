@@ -1,0 +1,216 @@
+//! Receipts, intents, slices, findings.
+
+use super::*;
+use crate::object::ContentDigest;
+use crate::stage::Stage;
+
+fn slice(prefix: &str, stage: Stage) -> Slice {
+    Slice { prefix: prefix.to_owned(), stage, read_percent: 100, since: NOW, backfill_complete: false }
+}
+
+fn event(what: &str) -> Event {
+    Event { at: NOW, who: "me".to_owned(), what: what.to_owned(), why: "because".to_owned() }
+}
+
+fn finding(name: &str) -> NewFinding {
+    let (side, key) = (Some(Side::New), Some(key(name)));
+    NewFinding { kind: FindingKind::Missing, side, key, detail: "gone".to_owned() }
+}
+
+#[test]
+fn a_receipt_satisfies_only_the_state_that_it_is_of() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.write(node.ino);
+    let late = run(fixture.receipt(node.ino, Side::Old, receipt_of(&node, "a"))).expect("recorded");
+    assert_eq!(late, ReceiptOutcome::Behind);
+    assert!(fixture.intent(node.ino, Side::Old).expect("read").is_some());
+    assert_eq!(fixture.confirm(node.ino, Side::Old), ReceiptOutcome::Satisfied);
+    assert_eq!(fixture.intent(node.ino, Side::Old).expect("read"), None);
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_late_upload_to_an_old_name_does_not_take_the_place_of_a_better_one() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.mv("a", "b");
+    fixture.confirm(node.ino, Side::Old);
+    assert_eq!(fixture.confirm_at(node.ino, Side::Old, "a"), ReceiptOutcome::Satisfied);
+    assert_eq!(fixture.replica_key(node.ino, Side::Old).as_deref(), Some("b"));
+    assert!(fixture.grave(Side::Old, "a").is_some());
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_digest_belongs_to_its_version() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    let content = ContentDigest::of(&vec![3; 3 << 20]);
+    let receipt = NewReceipt { content: Some(content.clone()), ..receipt_of(&node, "a") };
+    run(fixture.receipt(node.ino, Side::Old, receipt)).expect("recorded");
+    assert_eq!(fixture.content(node.ino).expect("read"), Some((Version(1), content.clone())));
+    let digest =
+        |fixture: &Fixture| fixture.replicas(node.ino).expect("read").old.expect("there").receipt.digest;
+    assert_eq!(digest(&fixture), Some(content.digest));
+    let newer = ContentDigest::of(b"new");
+    run(fixture.content_seen(node.ino, Version(2), newer.clone())).expect("too early: ignored");
+    assert_eq!(digest(&fixture), Some(content.digest));
+    fixture.write(node.ino);
+    run(fixture.content_seen(node.ino, Version(2), newer)).expect("seen");
+    assert_eq!(digest(&fixture), None, "the replica is of another version");
+}
+
+#[test]
+fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.file("a"), fixture.file("b"));
+    let due = |now| {
+        let intents = fixture.due_intents(Side::Old, now, 10).expect("read");
+        intents.iter().map(|intent| intent.ino).collect::<Vec<_>>()
+    };
+    assert_eq!(due(NOW), [a.ino, b.ino]);
+    run(fixture.intent_failed(a.ino, Side::Old, "503", NOW + 10)).expect("noted");
+    assert_eq!(due(NOW), [b.ino]);
+    assert_eq!(due(NOW + 10), [a.ino, b.ino]);
+    run(fixture.intent_dropped(b.ino, Side::Old)).expect("dropped");
+    assert_eq!(fixture.next_due(Side::Old).expect("read"), Some(NOW + 10));
+    let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3, targets: BOTH };
+    run(fixture.commit(a.ino, commit)).expect("committed");
+    let intent = fixture.intent(a.ino, Side::Old).expect("read").expect("there");
+    assert_eq!((intent.attempts, intent.due, intent.since, intent.error), (0, NOW + 3, NOW, None));
+}
+
+#[test]
+fn a_blocked_intent_waits_for_a_change() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    run(fixture.intent_blocked(node.ino, Side::New, BlockReason::Locked, finding("a"))).expect("blocked");
+    assert_eq!(fixture.due_intents(Side::New, NOW, 9).expect("read"), []);
+    assert_eq!(fixture.next_due(Side::New).expect("read"), None);
+    assert_eq!(fixture.summary().expect("read").sides[1].blocked, 1);
+    fixture.mv("a", "b");
+    assert_eq!(fixture.intent(node.ino, Side::New).expect("read").expect("there").blocked, None);
+}
+
+#[test]
+fn a_replica_that_turned_out_wrong_is_written_again_unless_it_was_meanwhile() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.confirm(node.ino, Side::New);
+    run(fixture.mark_mismatched(node.ino, Side::New, &ETag::new("older"), finding("a"))).expect("ignored");
+    assert_eq!(fixture.findings(true, 9).expect("read"), []);
+    run(fixture.mark_mismatched(node.ino, Side::New, &etag_of(&node), finding("a"))).expect("marked");
+    let replica = fixture.replicas(node.ino).expect("read").new.expect("there");
+    assert_eq!(replica.state, ReplicaState::Mismatched);
+    assert!(fixture.intent(node.ino, Side::New).expect("read").is_some());
+    assert_eq!(fixture.confirm(node.ino, Side::New), ReceiptOutcome::Satisfied);
+    run(fixture.drop_replica(node.ino, Side::New, Some(TombstoneState::Pending))).expect("dropped");
+    assert!(fixture.grave(Side::New, "a").is_some());
+    assert_eq!(fixture.replica_key(node.ino, Side::New), None);
+    fixture.assert_clean();
+}
+
+#[test]
+fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    for side in Side::BOTH {
+        fixture.confirm(node.ino, side);
+    }
+    let node =
+        run(fixture.replaced_outside(node.ino, Side::Old, found_object(), BOTH, NOW)).expect("replaced");
+    assert_eq!((node.version, node.size), (Version(2), 7));
+    let replicas = fixture.replicas(node.ino).expect("read");
+    assert_eq!(replicas.old.expect("there").receipt.version, Version(2));
+    assert_eq!(replicas.new.expect("there").receipt.version, Version(1));
+    assert_eq!(fixture.intent(node.ino, Side::Old).expect("read"), None);
+    assert!(fixture.intent(node.ino, Side::New).expect("read").is_some());
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_side_that_is_written_from_now_on_gets_what_the_mount_wrote_and_its_deletions() {
+    let fixture = Fixture::new();
+    let scan = fixture.begin_scan();
+    let listed = fixture.list(Ino::ROOT, &["listed"], Side::Old, &scan).remove(0);
+    let (plain, other) = (fixture.make("plain", Kind::File), fixture.dir("other"));
+    let inner = fixture.make("other/inner", Kind::File);
+    for ino in [plain.ino, inner.ino] {
+        fixture.write_to(ino, OLD);
+    }
+    fixture.file("gone");
+    fixture.rm("gone", OLD).expect("removed");
+    run(fixture.set_slice(slice("other", Stage::Off), event("add"))).expect("set");
+    run(fixture.set_slice(slice("", Stage::DualWrite), event("stage"))).expect("set");
+    assert!(fixture.intent(plain.ino, Side::New).expect("read").is_some());
+    assert_eq!(fixture.intent(listed.ino, Side::New).expect("read"), None, "history is the backfill's");
+    assert_eq!(fixture.intent(inner.ino, Side::New).expect("read"), None, "another slice");
+    assert_eq!(fixture.intent(other.ino, Side::New).expect("read"), None);
+    assert_eq!(fixture.grave(Side::New, "gone").expect("there").state, TombstoneState::Pending);
+    let what: Vec<String> = fixture.events(9).expect("read").into_iter().map(|event| event.what).collect();
+    assert_eq!(what, ["stage", "add"]);
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
+    let fixture = Fixture::new();
+    run(fixture.set_slice(slice("", Stage::Live), event("stage"))).expect("set");
+    let (moved, waiting) = (fixture.file("a"), fixture.file("w"));
+    fixture.confirm(moved.ino, Side::Old);
+    fixture.mv("a", "b");
+    run(fixture.set_slice(slice("", Stage::Complete), event("stage"))).expect("set");
+    assert_eq!(fixture.intent(waiting.ino, Side::Old).expect("read"), None);
+    assert!(fixture.intent(moved.ino, Side::Old).expect("read").is_some());
+    assert!(fixture.intent(waiting.ino, Side::New).expect("read").is_some());
+    assert_eq!(fixture.slices().expect("read")[0].stage, Stage::Complete);
+}
+
+#[test]
+fn findings_are_counted_closed_and_opened_again() {
+    let fixture = Fixture::new();
+    for _ in 0..3 {
+        run(fixture.find(finding("a"))).expect("noted");
+    }
+    let found = fixture.findings(false, 9).expect("read");
+    assert_eq!((found.len(), found[0].count, found[0].key.as_deref()), (1, 3, Some("a")));
+    run(fixture.close_finding(FindingKind::Missing, Side::New, &key("a"))).expect("closed");
+    assert_eq!(fixture.findings(false, 9).expect("read"), []);
+    assert_eq!(fixture.findings(true, 9).expect("read").len(), 1);
+    run(fixture.find(finding("a"))).expect("noted");
+    assert_eq!(fixture.findings(false, 9).expect("read")[0].count, 4);
+    fixture.assert_clean();
+}
+
+#[test]
+fn too_many_findings_are_only_counted() {
+    let fixture = Fixture::new();
+    run(fixture.find(finding("a"))).expect("noted");
+    run(fixture.lazy(|tx| meta::set(tx.conn, meta::OPEN_FINDINGS, &findings::OPEN_FINDINGS_MAX.to_string())))
+        .expect("as if there were many");
+    for name in ["b", "c", "a"] {
+        run(fixture.find(finding(name))).expect("noted");
+    }
+    let found = fixture.findings(false, 9).expect("read");
+    assert_eq!(found.len(), 2);
+    let overflow = found.iter().find(|finding| finding.key.is_none()).expect("the overflow");
+    assert_eq!(overflow.count, 2);
+}
+
+#[test]
+fn the_summary_counts() {
+    let fixture = Fixture::new();
+    fixture.dir("d");
+    let (a, _) = (fixture.file("a"), fixture.file("b"));
+    fixture.confirm(a.ino, Side::Old);
+    fixture.rm("b", NEW).expect("removed");
+    let summary = fixture.summary().expect("read");
+    assert_eq!((summary.files, summary.directories, summary.bytes), (1, 2, 10));
+    let [old, new] = summary.sides;
+    assert_eq!((old.current, old.pending, old.deletions), (1, 0, 0));
+    assert_eq!((new.current, new.pending, new.pending_bytes, new.deletions), (0, 1, 10, 1));
+    assert_eq!(new.oldest_pending, Some(NOW));
+    run(fixture.commit(a.ino, Commit { size: 1, mtime: 0, ctime: 0, targets: NONE })).expect("committed");
+    assert_eq!(fixture.summary().expect("read").sides[0].current, 0);
+}

@@ -1,0 +1,123 @@
+//! Content through the kernel: append, truncate, files without a name.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use crate::rig::Rig;
+
+#[test]
+fn two_processes_that_append_lose_no_line() {
+    let rig = Rig::new();
+    rig.shell(
+        "touch log
+         append() { for i in $(seq 1000); do echo \"$1 $i\" >> log; done; }
+         append a & append b & wait
+         [ $(wc -l < log) = 2000 ] && [ $(sort -u log | wc -l) = 2000 ]",
+    );
+}
+
+#[test]
+fn two_open_descriptors_that_append_lose_no_line() {
+    let rig = Rig::new();
+    let path = rig.at("log");
+    std::thread::scope(|scope| {
+        for who in ["a", "b"] {
+            let mut log = OpenOptions::new().append(true).create(true).open(&path).expect("opened");
+            scope.spawn(move || {
+                for i in 0..1000 {
+                    log.write_all(format!("{who} {i}\n").as_bytes()).expect("appended");
+                }
+            });
+        }
+    });
+    let text = fs::read_to_string(&path).expect("read");
+    assert_eq!(text.lines().count(), 2000);
+    assert_eq!(text.lines().collect::<std::collections::BTreeSet<_>>().len(), 2000);
+}
+
+#[test]
+fn truncation_by_open_by_path_and_by_descriptor() {
+    let rig = Rig::new();
+    let path = rig.at("f");
+    fs::write(&path, "0123456789").expect("written");
+    drop(File::create(&path).expect("emptied"));
+    assert_eq!(fs::metadata(&path).expect("there").len(), 0);
+    fs::write(&path, "0123456789").expect("written");
+    rig.shell("truncate -s 4 f");
+    assert_eq!(fs::read(&path).expect("read"), b"0123");
+    rig.shell("truncate -s 6 f");
+    assert_eq!(fs::read(&path).expect("read"), b"0123\0\0");
+    let file = OpenOptions::new().write(true).open(&path).expect("opened");
+    file.set_len(2).expect("cut");
+    assert_eq!(fs::metadata(&path).expect("there").len(), 2);
+    file.write_at(b"x", 5).expect("written");
+    assert_eq!(file.metadata().expect("open").len(), 6);
+    drop(file);
+    assert_eq!(fs::read(&path).expect("read"), b"01\0\0\0x");
+}
+
+#[test]
+fn a_file_lives_on_without_its_name_until_it_is_closed() {
+    let rig = Rig::new();
+    let path = rig.at("f");
+    fs::write(&path, "content").expect("written");
+    rig.drain();
+    let mut open = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+    fs::remove_file(&path).expect("removed");
+    assert!(!path.exists());
+    let mut text = String::new();
+    open.read_to_string(&mut text).expect("read");
+    assert_eq!(text, "content");
+    assert_eq!(open.metadata().expect("open").nlink(), 0);
+    open.write_all(b" and more").expect("written");
+    open.seek(SeekFrom::Start(0)).expect("back");
+    text.clear();
+    open.read_to_string(&mut text).expect("read");
+    assert_eq!(text, "content and more");
+    drop(open);
+    rig.drain();
+    assert!(rig.stores[bridgefs::object::Side::Old].snapshot().is_empty());
+}
+
+#[test]
+fn who_has_a_replaced_file_open_goes_on_with_it() {
+    let rig = Rig::new();
+    let (old, new) = (rig.at("old"), rig.at("new"));
+    fs::write(&old, "old").expect("written");
+    fs::write(&new, "new").expect("written");
+    let mut open = File::open(&old).expect("opened");
+    fs::rename(&new, &old).expect("renamed");
+    let mut text = String::new();
+    open.read_to_string(&mut text).expect("read");
+    assert_eq!(text, "old");
+    assert_eq!(fs::read_to_string(&old).expect("read"), "new");
+}
+
+#[test]
+fn a_write_shows_at_once_in_stat_through_any_name() {
+    let rig = Rig::new();
+    let path = rig.at("f");
+    let file = File::create(&path).expect("made");
+    for size in 1..50_u64 {
+        file.write_at(b"x", size - 1).expect("written");
+        assert_eq!(fs::metadata(&path).expect("there").len(), size);
+    }
+}
+
+#[test]
+fn blocks_and_sizes_of_large_files_are_right_after_a_new_read() {
+    let rig = Rig::new();
+    let path = rig.at("large");
+    let bytes: Vec<u8> = (0..5_000_003_u32).map(|i| (i % 251) as u8).collect();
+    fs::write(&path, &bytes).expect("written");
+    rig.drain();
+    rig.shell("sync; echo 3 > /proc/sys/vm/drop_caches");
+    assert_eq!(fs::read(&path).expect("read"), bytes);
+    let file = OpenOptions::new().write(true).open(&path).expect("opened");
+    file.write_at(b"in the middle", 2_500_000).expect("written");
+    drop(file);
+    let mut expected = bytes;
+    expected[2_500_000..2_500_013].copy_from_slice(b"in the middle");
+    assert!(fs::read(&path).expect("read") == expected, "a write in the middle leaves the rest");
+}

@@ -1,0 +1,168 @@
+//! Names, directories and attributes through the kernel.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use bridgefs::fuse::{MountError, MountOptions, Unmount, mount};
+
+use crate::rig::Rig;
+
+fn renameat2(from: &Path, to: &Path, flags: u32) -> io::Result<()> {
+    let path = |p: &Path| CString::new(p.as_os_str().as_bytes()).expect("no zero byte");
+    let (from, to) = (path(from), path(to));
+    // SAFETY: both are zero-terminated strings that live until the call returns.
+    let done = unsafe { libc::renameat2(libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
+    result.expect_err("it is refused").raw_os_error()
+}
+
+#[test]
+fn rename_without_replacing_and_with_exchange() {
+    let rig = Rig::new();
+    let (a, b, c) = (rig.at("a"), rig.at("b"), rig.at("c"));
+    fs::write(&a, "a").expect("written");
+    fs::write(&b, "b").expect("written");
+    assert_eq!(errno(renameat2(&a, &b, libc::RENAME_NOREPLACE)), Some(libc::EEXIST));
+    renameat2(&a, &b, libc::RENAME_EXCHANGE).expect("exchanged");
+    assert_eq!(fs::read_to_string(&a).expect("read"), "b");
+    assert_eq!(fs::read_to_string(&b).expect("read"), "a");
+    assert_eq!(errno(renameat2(&a, &c, libc::RENAME_EXCHANGE)), Some(libc::ENOENT));
+    renameat2(&a, &c, libc::RENAME_NOREPLACE).expect("renamed");
+    assert!(!a.exists() && c.exists());
+    assert_eq!(errno(renameat2(&b, &c, libc::RENAME_WHITEOUT)), Some(libc::EINVAL));
+}
+
+#[test]
+fn directories_are_renamed_replaced_and_refused_as_posix_says() {
+    let rig = Rig::new();
+    rig.shell("mkdir -p a/x b c && touch a/x/f file c/full");
+    assert_eq!(errno(fs::rename(rig.at("a"), rig.at("file"))), Some(libc::ENOTDIR));
+    assert_eq!(errno(fs::rename(rig.at("file"), rig.at("a"))), Some(libc::EISDIR));
+    assert_eq!(errno(fs::rename(rig.at("a"), rig.at("c"))), Some(libc::ENOTEMPTY));
+    assert_eq!(errno(fs::rename(rig.at("a"), rig.at("a/x/below"))), Some(libc::EINVAL));
+    assert_eq!(errno(fs::remove_dir(rig.at("c"))), Some(libc::ENOTEMPTY));
+    fs::rename(rig.at("a"), rig.at("b")).expect("an empty directory is replaced");
+    assert!(rig.at("b/x/f").exists() && !rig.at("a").exists());
+}
+
+#[test]
+fn symbolic_links_keep_their_target_byte_by_byte() {
+    let rig = Rig::new();
+    let link = rig.at("link");
+    symlink("../ü/nowhere at all", &link).expect("made");
+    assert_eq!(fs::read_link(&link).expect("read"), Path::new("../ü/nowhere at all"));
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    fs::write(rig.at("target"), "through").expect("written");
+    symlink("target", rig.at("good")).expect("made");
+    assert_eq!(fs::read_to_string(rig.at("good")).expect("read"), "through");
+}
+
+#[test]
+fn a_setgid_directory_passes_its_group_on() {
+    let rig = Rig::new();
+    rig.shell("mkdir d && chgrp 1234 d && chmod 2775 d && touch d/f && mkdir d/sub");
+    assert_eq!(fs::metadata(rig.at("d/f")).expect("there").gid(), 1234);
+    let sub = fs::metadata(rig.at("d/sub")).expect("there");
+    assert_eq!((sub.gid(), sub.mode() & 0o7000), (1234, 0o2000));
+}
+
+#[test]
+fn owner_mode_and_times_are_kept() {
+    let rig = Rig::new();
+    rig.shell("touch f && chmod 4751 f && chown 12:34 f && chmod 4751 f && touch -d @1000000000.5 f");
+    let meta = fs::metadata(rig.at("f")).expect("there");
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (12, 34, 0o4751));
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_000_000_000, 500_000_000));
+    rig.shell("setpriv --reuid 99 --clear-groups true && chmod 666 f && chmod u+s f");
+    rig.shell("setpriv --reuid 99 --clear-groups sh -c 'echo x >> f'");
+    assert_eq!(fs::metadata(rig.at("f")).expect("there").mode() & 0o7777, 0o666, "setuid is gone");
+}
+
+#[test]
+fn a_directory_shows_its_changes_in_its_times() {
+    let rig = Rig::new();
+    rig.shell("mkdir d && touch -d @1000 d");
+    assert_eq!(fs::metadata(rig.at("d")).expect("there").mtime(), 1000);
+    fs::write(rig.at("d/f"), "").expect("made");
+    assert!(fs::metadata(rig.at("d")).expect("there").mtime() > 1000);
+}
+
+#[test]
+fn names_of_255_bytes_and_unicode_and_those_that_no_store_has() {
+    let rig = Rig::new();
+    let longest = "ü".repeat(127) + "x";
+    for name in [longest.as_str(), " leading", "trailing ", "a+b%20#c?", ".hidden", "日本語", "new\u{301}"] {
+        fs::write(rig.at(name), name).expect(name);
+        assert_eq!(fs::read_to_string(rig.at(name)).expect(name), name);
+    }
+    let shown: Vec<_> = fs::read_dir(rig.root()).expect("listed").map(|e| e.expect("an entry")).collect();
+    assert_eq!(shown.len(), 7);
+    assert_eq!(errno(fs::write(rig.at(&(longest + "y")), "")), Some(libc::ENAMETOOLONG));
+    let latin = rig.root().join(OsStr::from_bytes(b"caf\xe9"));
+    assert_eq!(errno(fs::write(latin, "")), Some(libc::EILSEQ));
+}
+
+#[test]
+fn hard_links_and_devices_are_refused_and_plain_nodes_are_made() {
+    let rig = Rig::new();
+    fs::write(rig.at("f"), "").expect("written");
+    assert_eq!(errno(fs::hard_link(rig.at("f"), rig.at("g"))), Some(libc::EPERM));
+    rig.shell("! mkfifo pipe 2>/dev/null");
+    fs::set_permissions(rig.at("f"), fs::Permissions::from_mode(0o600)).expect("changed");
+    assert_eq!(errno(fs::File::create_new(rig.at("f"))), Some(libc::EEXIST));
+}
+
+#[test]
+fn ten_thousand_files_are_listed_once_each_and_removed() {
+    let rig = Rig::new();
+    rig.shell("mkdir d && cd d && seq 10000 | xargs touch && [ $(ls -f | sort | uniq -d | wc -l) = 0 ]");
+    assert_eq!(fs::read_dir(rig.at("d")).expect("listed").count(), 10_000);
+    assert_eq!(rig.shell("ls -l d | wc -l"), "10001\n");
+    rig.shell("rm -rf d && [ -z \"$(ls)\" ]");
+}
+
+#[test]
+fn a_removed_directory_that_is_open_is_empty_and_has_attributes() {
+    let rig = Rig::new();
+    rig.shell("mkdir d && cd d && rmdir ../d && stat -c %h . > /dev/null && [ -z \"$(ls)\" ]");
+}
+
+#[test]
+fn a_mountpoint_is_taken_once_and_a_dead_mount_is_cleaned() {
+    let rig = Rig::new();
+    let again = || {
+        let (fs, runtime) = (std::sync::Arc::clone(&rig.fs), rig.runtime.handle().clone());
+        mount(fs, rig.root(), &MountOptions::default(), runtime)
+    };
+    assert!(matches!(again(), Err(MountError::AlreadyMounted(_))));
+    fs::write(rig.at("f"), "kept").expect("written");
+    let open = fs::File::open(rig.at("f")).expect("opened");
+    assert!(matches!(rig.mounted().unmount(Unmount::Clean), Err(MountError::Busy(_))));
+    drop(open);
+    abort(rig.root());
+    assert_eq!(errno(fs::metadata(rig.root())), Some(libc::ENOTCONN));
+    let second = again().expect("the dead mount is taken away");
+    assert_eq!(fs::read_to_string(rig.at("f")).expect("read"), "kept");
+    second.unmount(Unmount::Clean).expect("unmounted");
+    rig.runtime.block_on(second.wait()).expect("ended");
+}
+
+/// What a daemon's sudden death does to its mount.
+fn abort(root: &Path) {
+    let minor = fs::metadata(root).expect("there").dev() & 0xff;
+    let control = format!("/sys/fs/fuse/connections/{minor}/abort");
+    if !Path::new(&control).exists() {
+        let made = std::process::Command::new("mount")
+            .args(["-t", "fusectl", "fusectl", "/sys/fs/fuse/connections"])
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "the control file system is needed");
+    }
+    fs::write(control, "1").expect("aborted");
+}
