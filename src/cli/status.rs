@@ -78,7 +78,7 @@ fn describe_mount(mount: &MountStatus) -> String {
     );
     text.push_str(&slices(&bridge.slices, now));
     text.push('\n');
-    text.push_str(&stores(&bridge.stores, bridge.files + bridge.directories, now));
+    text.push_str(&stores(&bridge.stores, bridge.files, now));
     text.push_str(&format!(
         "\n{}, {}, {} known; cache {}; {} ({}) not on every store yet\n",
         units::count(bridge.files, "file"),
@@ -111,7 +111,7 @@ fn slices(slices: &[Slice], now: NanoTime) -> String {
     table.to_string()
 }
 
-fn stores(stores: &[StoreStatus], known: u64, now: NanoTime) -> String {
+fn stores(stores: &[StoreStatus], files: u64, now: NanoTime) -> String {
     let mut table =
         Table::new(&["store", "side", "answers", "current", "to do", "oldest", "deletions", "blocked"]);
     for store in stores {
@@ -125,7 +125,7 @@ fn stores(stores: &[StoreStatus], known: u64, now: NanoTime) -> String {
             store.name.clone(),
             store.side.clone(),
             answers.to_owned(),
-            format!("{} of {known}", counts.current),
+            format!("{} of {files}", counts.current),
             format!("{} ({})", counts.pending, units::bytes(counts.pending_bytes)),
             counts.oldest_pending.map_or_else(|| "-".to_owned(), |since| units::age(now, since)),
             counts.deletions.to_string(),

@@ -2,13 +2,19 @@
 //! a repair or a deletion on one side would destroy both copies. Only a trial tells: what is put into one
 //! store must not appear in the other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::DaemonError;
+use crate::clock::timeout;
 use crate::config::StoreConfig;
 use crate::object::{Key, PerSide};
 use crate::store::remote::PROBE_PREFIX;
-use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, StoreResult};
+use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, StoreError, StoreResult};
+
+/// How long the trial may hold up a start.
+const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Refuses two stores that are one. A store that does not answer now cannot be tried; the bridge starts
 /// without it, as it was tried when it was first mounted.
@@ -16,7 +22,11 @@ pub(super) async fn refuse_aliases(
     config: &PerSide<StoreConfig>,
     stores: &PerSide<SharedStore>,
 ) -> Result<(), DaemonError> {
-    match appears_in_both(&stores.old, &stores.new).await {
+    let trial = timeout(TRIAL_LIMIT, appears_in_both(&stores.old, &stores.new));
+    let outcome = trial.await.unwrap_or_else(|elapsed| {
+        Err(StoreError::new(ErrorKind::Unavailable, "compare", "no answer in time").caused_by(elapsed))
+    });
+    match outcome {
         Ok(false) => Ok(()),
         Ok(true) => Err(DaemonError::Unsafe {
             why: format!(

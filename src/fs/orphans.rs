@@ -54,8 +54,12 @@ impl Fs {
             self.let_go(inode, state).await;
             return;
         }
-        if matches!(state.content, ContentState::Clean(_)) {
-            orphan.rescue = Some(tokio::spawn(rescue(Arc::clone(self), inode.clone())));
+        match state.content {
+            ContentState::Clean(_) => {
+                orphan.rescue = Some(tokio::spawn(rescue(Arc::clone(self), inode.clone())));
+            }
+            // All of it is here: the stores may delete theirs.
+            ContentState::Staged(_) | ContentState::Idle => orphan.hold = None,
         }
         state.orphan = Some(orphan);
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 use super::intents::{self, want};
 use super::replicas::{self, side_number};
 use super::transaction::Tx;
-use super::{Event, Ledger, LedgerResult, Slice, events, paths, tombstones};
+use super::{Event, Ledger, LedgerResult, Slice, TombstoneState, events, paths, tombstones};
 use crate::object::{Ino, NanoTime, Side};
 use crate::stage::Stage;
 
@@ -80,12 +80,25 @@ fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -
 
 fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -> LedgerResult<()> {
     for intent in intents::all(tx.conn, side)? {
-        let moved = replicas::find(tx.conn, intent.ino, side)?.is_some_and(|row| row.key.is_some());
-        if !moved && node_is_in(tx.conn, slices, slice, intent.ino)? {
-            intents::delete(tx.conn, intent.ino, side)?;
+        let replica = replicas::find(tx.conn, intent.ino, side)?;
+        let moved = replica.as_ref().is_some_and(|row| row.key.is_some());
+        if moved || !node_is_in(tx.conn, slices, slice, intent.ino)? {
+            continue;
+        }
+        intents::delete(tx.conn, intent.ino, side)?;
+        if replica.is_none() {
+            bury_what_was_to_be_overwritten(tx, side, intent.ino)?;
         }
     }
     Ok(())
+}
+
+/// A file that was renamed over has no tombstone where the new one was to overwrite its object. Now
+/// nothing overwrites it, so without one it would outlive its deletion on this side.
+fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, ino: Ino) -> LedgerResult<()> {
+    let Some(key) = paths::key_of(tx.conn, ino)? else { return Ok(()) };
+    let now = tx.now;
+    tombstones::bury(tx, side, key.as_str(), None, TombstoneState::Deferred, now)
 }
 
 /// What the mount has written and `side` does not hold as it is now. The condition on `nodes` is word for

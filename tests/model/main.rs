@@ -7,6 +7,7 @@
 
 mod converge;
 mod recorder;
+mod regressions;
 mod run;
 mod shrink;
 mod step;

@@ -11,11 +11,12 @@ use bridgefs::clock::Clock;
 use bridgefs::fs::{Fs, FsOptions};
 use bridgefs::fuse::{MountOptions, Mounted, Unmount, mount};
 use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
-use bridgefs::object::{PerSide, Side};
+use bridgefs::object::{Key, PerSide, Side};
 use bridgefs::stage::Stage;
 use bridgefs::store::breaker::Breaker;
 use bridgefs::store::memory::MemoryStore;
-use bridgefs::store::{SharedStore, Store};
+use bridgefs::store::{Condition, ObjectMeta, SharedStore, Store};
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -27,16 +28,22 @@ pub(crate) struct Rig {
     pub(crate) fs: Arc<Fs>,
     pub(crate) stores: PerSide<Arc<MemoryStore>>,
     pub(crate) runtime: Runtime,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 impl Rig {
     /// Mounts an empty tree in stage `dual-write`.
     pub(crate) fn new() -> Rig {
+        Rig::over(std::iter::empty())
+    }
+
+    /// The same over an old store that holds objects of one byte under these keys.
+    pub(crate) fn over(keys: impl Iterator<Item = String>) -> Rig {
         require_privileges();
         let runtime = Runtime::new().expect("a runtime");
         let dir = TempDir::new().expect("a directory");
         let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), Clock::System)));
+        runtime.block_on(seed(&stores.old, keys));
         let bridge = runtime.block_on(start(dir.path(), &stores));
         let tasks = runtime.block_on(async { bridge.run() });
         let fs = Fs::new(Arc::clone(&bridge), FsOptions::default());
@@ -44,7 +51,7 @@ impl Rig {
         std::fs::create_dir(&at).expect("a mountpoint");
         let options = MountOptions::default();
         let mounted = mount(Arc::clone(&fs), &at, &options, runtime.handle().clone()).expect("a mount");
-        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, runtime, dir }
+        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, runtime, _dir: dir }
     }
 
     /// A path in the mount.
@@ -97,6 +104,14 @@ impl Drop for Rig {
 fn require_privileges() {
     assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
     assert!(nix::unistd::geteuid().is_root(), "these tests need root, to mount");
+}
+
+async fn seed(store: &MemoryStore, keys: impl Iterator<Item = String>) {
+    let meta = ObjectMeta::default();
+    for key in keys {
+        let key = Key::new(key).expect("a key");
+        store.put(&key, Bytes::from_static(b"x"), &meta, &Condition::Always).await.expect("put");
+    }
 }
 
 async fn start(dir: &Path, stores: &PerSide<Arc<MemoryStore>>) -> Arc<Bridge> {

@@ -1,0 +1,324 @@
+//! The command as a shell sees it: exit codes and messages, with real mounts where a verb needs one.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Program, Output, Stdio};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// Two folders, a state directory, a mountpoint and a configuration. Ends what is still mounted.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = Place { dir };
+        for folder in ["old", "new", "mnt", "run"] {
+            fs::create_dir(place.at(folder)).expect("a folder");
+        }
+        place.write_config(&place.standard_config());
+        place
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn standard_config(&self) -> String {
+        let root = self.dir.path().display();
+        format!(
+            "owner = \"tests\"\nremove_by = 2027-03-31\n[stores.left]\nurl = \"file://{root}/old\"\n\
+             [stores.right]\nurl = \"file://{root}/new\"\n[bridge]\nold = \"left\"\nnew = \"right\"\n\
+             state_dir = \"{root}/state\"\n[cache]\nsize = \"64MiB\"\nkeep_free = \"0%\"\n"
+        )
+    }
+
+    fn write_config(&self, text: &str) {
+        fs::write(self.at("bridge.toml"), text).expect("written");
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::cargo_bin("bridgefs").expect("the program");
+        command.env("BRIDGEFS_RUN_DIR", self.at("run")).env_remove("BRIDGEFS_CONFIG");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        let output = self.command().args(words).output().expect("it runs");
+        (output.status.code().unwrap_or(-1), said(&output))
+    }
+
+    fn mount(&self) -> (i32, String) {
+        self.run(&["mount", &self.text("bridge.toml"), &self.text("mnt")])
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.at(name).display().to_string()
+    }
+
+    fn is_mounted(&self) -> bool {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
+        table.contains(&self.text("mnt"))
+    }
+
+    fn daemon_pid(&self) -> String {
+        let status = self.json(&["status", "--json"]);
+        status["pid"].as_u64().expect("a process").to_string()
+    }
+
+    fn json(&self, words: &[&str]) -> serde_json::Value {
+        let (code, said) = self.run(words);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_mounted() {
+            let _ = self.run(&["umount", "--lazy", "--drain", "0", &self.text("mnt")]);
+        }
+        if self.is_mounted() {
+            let _ = Program::new("umount").arg("-l").arg(self.at("mnt")).status();
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    let out = String::from_utf8_lossy(&output.stdout);
+    format!("{out}{}", String::from_utf8_lossy(&output.stderr))
+}
+
+fn contains(said: &str, words: &str) {
+    assert!(said.contains(words), "`{words}` is not in:\n{said}");
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    let place = Place::new();
+    let (code, message) = place.run(&["moutn", "x", "y"]);
+    assert_eq!(code, 2);
+    contains(&message, "'mount'");
+    assert_eq!(place.run(&[]).0, 2);
+    assert_eq!(place.run(&["mount", "only-one"]).0, 2);
+    assert_eq!(place.run(&["stage", "/", "Live"]).0, 2);
+    assert_eq!(place.run(&["--version"]).0, 0);
+}
+
+#[test]
+fn a_missing_or_wrong_configuration_is_named_and_nothing_is_mounted() {
+    let place = Place::new();
+    let (code, message) = place.run(&["mount", "/nowhere/x.toml", &place.text("mnt")]);
+    assert_eq!(code, 1);
+    contains(&message, "/nowhere/x.toml: cannot read the configuration");
+    place.write_config(&place.standard_config().replace("state_dir", "state_dri"));
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "bridge.toml:10: [bridge] unknown key \"state_dri\"; did you mean \"state_dir\"?");
+    assert!(!place.is_mounted());
+}
+
+#[test]
+fn init_writes_a_private_file_and_never_replaces_one() {
+    let place = Place::new();
+    let file = place.at("fresh.toml");
+    let (code, message) = place.run(&["init", &place.text("fresh.toml")]);
+    assert_eq!(code, 0, "{message}");
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+    fs::write(&file, "mine").expect("written");
+    let (code, message) = place.run(&["init", &place.text("fresh.toml")]);
+    assert_eq!(code, 1);
+    contains(&message, "an existing file is never replaced");
+    assert_eq!(fs::read_to_string(&file).expect("there"), "mine");
+}
+
+#[test]
+fn verbs_without_a_mount_say_how_to_start_one() {
+    let place = Place::new();
+    for verb in [["status", ""], ["findings", ""], ["stage", "/"]] {
+        let mut words: Vec<&str> = verb.into_iter().filter(|word| !word.is_empty()).collect();
+        if verb[0] == "stage" {
+            words.push("live");
+        }
+        let (code, message) = place.run(&words);
+        assert_eq!(code, 1, "{verb:?}");
+        contains(&message, "no bridgefs is mounted");
+        let config = place.text("bridge.toml");
+        words.extend(["--config", &config]);
+        contains(&place.run(&words).1, "no bridgefs is mounted for this state directory");
+    }
+    let (code, message) = place.run(&["umount", &place.text("mnt")]);
+    assert_eq!(code, 1);
+    contains(&message, "is no bridgefs mount; nothing was done");
+}
+
+#[test]
+fn a_mountpoint_that_is_missing_or_not_empty_is_refused() {
+    let place = Place::new();
+    fs::write(place.at("mnt/precious"), "x").expect("written");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "is not empty");
+    fs::remove_file(place.at("mnt/precious")).expect("removed");
+    fs::remove_dir(place.at("mnt")).expect("removed");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "Create it");
+}
+
+#[test]
+fn a_store_folder_that_is_not_there_is_not_made() {
+    let place = Place::new();
+    fs::remove_dir(place.at("new")).expect("removed");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "store \"right\": the folder");
+    contains(&message, "mount that disk first");
+    assert!(!place.is_mounted() && !place.at("new").exists());
+    let (code, message) = place.run(&["check", &place.text("bridge.toml")]);
+    assert_eq!(code, 1);
+    contains(&message, "BAD");
+    contains(&message, "Nothing was changed");
+}
+
+#[test]
+fn check_of_a_good_configuration_is_exit_code_0() {
+    let place = Place::new();
+    let (code, message) = place.run(&["check", &place.text("bridge.toml"), &place.text("mnt")]);
+    assert_eq!(code, 0, "{message}");
+    contains(&message, "It can be mounted.");
+}
+
+#[test]
+fn two_names_of_one_folder_are_found_out() {
+    let place = Place::new();
+    fs::remove_dir(place.at("new")).expect("removed");
+    std::os::unix::fs::symlink(place.at("old"), place.at("new")).expect("a link");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "are the same folder");
+}
+
+#[test]
+fn a_mount_can_be_used_steered_and_unmounted() {
+    let place = Place::new();
+    let (code, message) = place.mount();
+    assert_eq!((code, message.as_str()), (0, ""));
+    fs::write(place.at("mnt/a.txt"), "hello").expect("written through the mount");
+    let status = place.json(&["status", "--json"]);
+    assert_eq!(status["slices"][0]["stage"], "dual-write");
+    assert_eq!(status["stores"][1]["name"], "right");
+    let file = place.json(&["status", "--json", &place.text("mnt/a.txt")]);
+    assert_eq!(file["path"], "a.txt");
+    assert_eq!(file["size"], 5);
+    let change = place.json(&["stage", "/", "live", "--reason", "a test", "--json"]);
+    assert_eq!((change["from"].as_str(), change["to"].as_str()), (Some("dual-write"), Some("live")));
+    contains(&place.run(&["status"]).1, "live");
+    contains(&place.run(&["findings"]).1, "Nothing to look at.");
+    let (code, message) = place.run(&["umount", &place.text("mnt")]);
+    assert_eq!(code, 0, "{message}");
+    contains(&message, "both stores have everything");
+    assert!(!place.is_mounted());
+    for side in ["old", "new"] {
+        assert_eq!(fs::read_to_string(place.at(side).join("a.txt")).expect("there"), "hello", "{side}");
+    }
+    assert_eq!(fs::read_dir(place.at("run")).expect("the registry").count(), 0);
+}
+
+#[test]
+fn a_second_daemon_for_one_state_directory_is_refused() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    fs::create_dir(place.at("other")).expect("a folder");
+    let (code, message) = place.run(&["mount", &place.text("bridge.toml"), &place.text("other")]);
+    assert_eq!(code, 1);
+    contains(&message, &place.text("state"));
+    contains(&message, "in use");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "mounted already");
+    assert_eq!(place.run(&["status"]).0, 0, "the first one goes on");
+}
+
+#[test]
+fn umount_refuses_while_a_file_is_open_unless_it_is_told_to_be_lazy() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    fs::write(place.at("mnt/open.txt"), "x").expect("written");
+    let open = fs::File::open(place.at("mnt/open.txt")).expect("open");
+    let (code, message) = place.run(&["umount", &place.text("mnt")]);
+    assert_eq!(code, 1);
+    contains(&message, "It stays mounted");
+    assert!(place.is_mounted());
+    let (code, message) = place.run(&["umount", "--lazy", &place.text("mnt")]);
+    assert_eq!(code, 0, "{message}");
+    assert!(!place.is_mounted());
+    drop(open);
+}
+
+#[test]
+fn a_mount_whose_daemon_was_killed_is_taken_over_with_what_it_acknowledged() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    fs::write(place.at("mnt/kept.txt"), "kept").expect("acknowledged");
+    let killed = Program::new("kill").args(["-9", &place.daemon_pid()]).status().expect("kill");
+    assert!(killed.success());
+    // The kernel notices the dead daemon at the latest with the next request.
+    while fs::metadata(place.at("mnt")).is_ok() {}
+    let (code, message) = place.mount();
+    assert_eq!(code, 0, "{message}");
+    assert_eq!(fs::read_to_string(place.at("mnt/kept.txt")).expect("there"), "kept");
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+}
+
+#[test]
+fn a_signal_ends_a_mount_in_order() {
+    let place = Place::new();
+    let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))
+        .args(["mount", "--foreground", &place.text("bridge.toml"), &place.text("mnt")])
+        .env("BRIDGEFS_RUN_DIR", place.at("run"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = BufReader::new(daemon.stderr.take().expect("a pipe"));
+    let mut lines = log.lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
+    fs::write(place.at("mnt/a.txt"), "hello").expect("written");
+    let pid = daemon.id().to_string();
+    assert!(Program::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    lines.for_each(drop);
+    assert!(daemon.wait().expect("it ends").success());
+    assert!(!place.is_mounted());
+    assert_eq!(fs::read_to_string(place.at("new/a.txt")).expect("drained"), "hello");
+}
+
+#[test]
+fn the_demo_ends_well() {
+    let place = Place::new();
+    let (code, message) = place.run(&["demo", "--dir", &place.text("demo"), "--keep"]);
+    assert_eq!(code, 0, "{message}");
+    contains(&message, "byte for byte");
+    let same = Program::new("diff")
+        .args(["-r", "--exclude=.bridgefs"])
+        .args([place.at("demo/cloud-old"), place.at("demo/cloud-new")])
+        .status()
+        .expect("diff");
+    assert!(same.success());
+    let (code, message) = place.run(&["demo", "--dir", &place.text("old")]);
+    assert_eq!(code, 0, "an empty folder is taken: {message}");
+}
+
+#[test]
+fn the_demo_never_removes_a_folder_that_is_not_its_own() {
+    let place = Place::new();
+    fs::write(place.at("old/precious"), "x").expect("written");
+    let (code, message) = place.run(&["demo", "--dir", &place.text("old")]);
+    assert_eq!(code, 1);
+    contains(&message, "is no earlier tour");
+    assert!(Path::new(&place.at("old/precious")).exists());
+}

@@ -1,0 +1,52 @@
+//! What random cases once broke, as short as they were made.
+
+use bridgefs::bridge::{AckPolicy, UnprovenReads};
+use bridgefs::ledger::RenameMode;
+use bridgefs::stage::Stage;
+
+use crate::shrink::run;
+use crate::step::{End, How, Op, Path, Setup, Step};
+
+fn setup(seed: u64, stage: Stage, last_stage: Stage, history: bool) -> Setup {
+    Setup { seed, ack: AckPolicy::Primary, unproven: UnprovenReads::Allow, stage, history, last_stage }
+}
+
+fn at(dir: &'static str, name: &'static str) -> Path {
+    Path { dir, name }
+}
+
+fn mkdir(name: &'static str) -> Step {
+    Step::Do(Op::Mkdir(at("", name)))
+}
+
+fn write(path: Path, end: End) -> Step {
+    Step::Do(Op::Write { path, how: How::Whole, len: 3000, end })
+}
+
+fn rename(from: Path, to: Path) -> Step {
+    Step::Do(Op::Rename { from, to, mode: RenameMode::Replace, open: false })
+}
+
+#[track_caller]
+fn holds(setup: Setup, steps: &[Step]) {
+    if let Err(why) = run(setup, steps) {
+        panic!("{why}");
+    }
+}
+
+#[test]
+fn a_written_file_becomes_cache_when_both_stores_have_it() {
+    holds(setup(1, Stage::DualWrite, Stage::DualWrite, false), &[write(at("", "a"), End::Commit)]);
+}
+
+#[test]
+fn a_file_that_was_renamed_over_is_gone_from_a_store_that_was_left_before_it_was_overwritten() {
+    let steps = [
+        mkdir("b"),
+        write(at("b", "c"), End::Commit),
+        Step::Run(100),
+        rename(at("", "f"), at("b", "c")),
+        Step::Stage(Stage::Off, 100),
+    ];
+    holds(setup(96, Stage::RampDown, Stage::Live, true), &steps);
+}
