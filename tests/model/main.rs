@@ -1,7 +1,8 @@
 //! The bridge (not the mount) against a plain in-memory model: random operations, store failures, crashes,
 //! stage flips, clock jumps. `README.md` here says how to repeat a failure and what was shown to be caught.
 //!
-//! `BRIDGEFS_CASES` sets the number of cases, `BRIDGEFS_SEED` runs one seed only.
+//! `BRIDGEFS_CASES` sets the number of cases, `BRIDGEFS_SEED` runs one seed only,
+//! `BRIDGEFS_FROM` begins at another seed.
 
 #![allow(unreachable_pub)]
 
@@ -34,6 +35,7 @@ fn check(dims: Dimensions, offset: u64) {
         return shrink::check_seed(seed, dims);
     }
     let cases = number("BRIDGEFS_CASES").unwrap_or(CASES);
+    let offset = number("BRIDGEFS_FROM").unwrap_or(offset);
     for seed in offset..offset + cases {
         shrink::check_seed(seed, dims);
     }

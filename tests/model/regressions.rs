@@ -50,3 +50,14 @@ fn a_file_that_was_renamed_over_is_gone_from_a_store_that_was_left_before_it_was
     ];
     holds(setup(96, Stage::RampDown, Stage::Live, true), &steps);
 }
+
+#[test]
+fn history_that_moved_while_old_was_left_comes_back_to_old() {
+    let steps = [
+        Step::Stage(Stage::Complete, 30),
+        rename(at("a", "c"), at("a", "a")),
+        Step::Run(1000),
+        Step::Stage(Stage::Complete, 100),
+    ];
+    holds(setup(462, Stage::Off, Stage::Live, true), &steps);
+}
