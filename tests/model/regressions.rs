@@ -61,3 +61,9 @@ fn history_that_moved_while_old_was_left_comes_back_to_old() {
     ];
     holds(setup(462, Stage::Off, Stage::Live, true), &steps);
 }
+
+#[test]
+fn a_mode_that_was_set_on_a_listed_file_outlives_its_first_read() {
+    let steps = [Step::Do(Op::Chmod(at("a/c", "d"), 0o600)), write(at("a/c", "d"), End::Commit)];
+    holds(setup(10165, Stage::Live, Stage::DualWrite, true), &steps);
+}
