@@ -128,7 +128,7 @@ impl Bridge {
 
     /// Asks the preferred store that has the version what it has now. What cannot be asked is left as it
     /// is known: a read is still checked against the receipt.
-    async fn look_again(&self, node: Node) -> BridgeResult<Node> {
+    pub(crate) async fn look_again(&self, node: Node) -> BridgeResult<Node> {
         let Some(key) = blocking(|| self.ledger.key_of(node.ino))? else { return Ok(node) };
         let replicas = blocking(|| self.ledger.replicas(node.ino))?;
         let routing = self.routing(Some(&key));

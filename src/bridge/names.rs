@@ -2,7 +2,7 @@
 
 use crate::bridge::replicate::Hold;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
-use crate::ledger::{AttrChange, Entry, NewNode, Node, Removed, RenameMode, Renamed};
+use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
 use crate::object::{Ino, Key, Kind, PerSide, Side};
 use crate::store::ErrorKind;
 
@@ -53,12 +53,27 @@ impl Bridge {
 
     /// Changes attributes; the stores get them as metadata, later, without the content.
     pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
+        self.read_attrs(ino).await?;
         let key = blocking(|| self.ledger.key_of(ino))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
         let node = self.ledger.set_attrs(ino, change, targets).await?;
         self.replicator.wake_all();
         Ok(node)
+    }
+
+    /// The attributes of an object that was only listed are guesses. One that is changed writes all of
+    /// them to the stores, so the others must be known first: else its owner would be lost unseen.
+    async fn read_attrs(&self, ino: Ino) -> BridgeResult<()> {
+        let Some(node) = blocking(|| self.ledger.node(ino))? else { return Ok(()) };
+        if node.kind == Kind::Directory || !is_guessed(&node) {
+            return Ok(());
+        }
+        if is_guessed(&self.look_again(node).await?) {
+            let detail = "the store that has it cannot be asked for its attributes, and they are needed";
+            return Err(BridgeError::new(BridgeErrorKind::Unavailable, detail));
+        }
+        Ok(())
     }
 
     /// Removes a file or symlink. With `still_open` its content stays on the stores until the hold is
@@ -239,6 +254,14 @@ impl Bridge {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the attributes of a node are defaults that no store has confirmed.
+fn is_guessed(node: &Node) -> bool {
+    match node.origin {
+        Origin::Listed | Origin::Unproven => true,
+        Origin::Mount | Origin::Read => false,
     }
 }
 

@@ -129,8 +129,11 @@ impl Adoption {
         }
         node.kind = object.kind;
         node.target.clone_from(&object.target);
-        node.attrs = object.attrs;
-        node.ctime = object.attrs.mtime;
+        // Attributes that were set through the mount meanwhile are newer than those of the store.
+        if node.attr_version == 0 {
+            node.attrs = object.attrs;
+            node.ctime = object.attrs.mtime;
+        }
         node.origin = Origin::Read;
         node.checked_at = self.on.now;
         nodes::update(tx.conn, &node)?;

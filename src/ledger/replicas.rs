@@ -37,6 +37,9 @@ impl Ledger {
             let key = row.key_or_path(tx.conn)?;
             if let Some(state) = tombstone {
                 bury(tx, side, key.as_str(), Some(&row.etag), state, tx.now)?;
+                // The mount took it from here: should this side be written again, it must come back.
+                let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
+                tx.conn.prepare_cached(sql)?.execute([ino.0])?;
             }
             uncover(tx, side, key.as_str())
         })

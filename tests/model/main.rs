@@ -1,7 +1,8 @@
 //! The bridge (not the mount) against a plain in-memory model: random operations, store failures, crashes,
 //! stage flips, clock jumps. `README.md` here says how to repeat a failure and what was shown to be caught.
 //!
-//! `BRIDGEFS_CASES` sets the number of cases, `BRIDGEFS_SEED` runs one seed only.
+//! `BRIDGEFS_CASES` sets the number of cases, `BRIDGEFS_SEED` runs one seed only,
+//! `BRIDGEFS_FROM` begins at another seed.
 
 #![allow(unreachable_pub)]
 
@@ -13,6 +14,8 @@ mod shrink;
 mod step;
 mod tree;
 mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use step::Dimensions;
 
@@ -31,12 +34,28 @@ fn check(dims: Dimensions, offset: u64) {
         .with_test_writer()
         .try_init();
     if let Some(seed) = number("BRIDGEFS_SEED") {
-        return shrink::check_seed(seed, dims);
+        return shrink::check_seed(seed, dims).unwrap_or_else(|why| panic!("{why}"));
     }
     let cases = number("BRIDGEFS_CASES").unwrap_or(CASES);
-    for seed in offset..offset + cases {
-        shrink::check_seed(seed, dims);
-    }
+    let first = number("BRIDGEFS_FROM").unwrap_or(offset);
+    let next = AtomicU64::new(first);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + cases {
+                break;
+            }
+            // After a failure the other threads stop as well.
+            shrink::check_seed(seed, dims).inspect_err(|_| next.store(u64::MAX / 2, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let broken: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().expect("panics are caught").err()).collect()
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 #[test]

@@ -50,3 +50,20 @@ fn a_file_that_was_renamed_over_is_gone_from_a_store_that_was_left_before_it_was
     ];
     holds(setup(96, Stage::RampDown, Stage::Live, true), &steps);
 }
+
+#[test]
+fn history_that_moved_while_old_was_left_comes_back_to_old() {
+    let steps = [
+        Step::Stage(Stage::Complete, 30),
+        rename(at("a", "c"), at("a", "a")),
+        Step::Run(1000),
+        Step::Stage(Stage::Complete, 100),
+    ];
+    holds(setup(462, Stage::Off, Stage::Live, true), &steps);
+}
+
+#[test]
+fn a_mode_that_was_set_on_a_listed_file_outlives_its_first_read() {
+    let steps = [Step::Do(Op::Chmod(at("a/c", "d"), 0o600)), write(at("a/c", "d"), End::Commit)];
+    holds(setup(10165, Stage::Live, Stage::DualWrite, true), &steps);
+}

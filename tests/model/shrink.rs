@@ -22,16 +22,16 @@ pub fn run(setup: Setup, steps: &[Step]) -> Result<(), String> {
     })
 }
 
-/// Runs the case of a seed and panics with a short list of steps if a promise is broken.
-pub fn check_seed(seed: u64, dims: Dimensions) {
+/// Runs the case of a seed; the error is a short list of steps that break a promise.
+pub fn check_seed(seed: u64, dims: Dimensions) -> Result<(), String> {
     let (setup, steps) = generate(seed, dims);
     if std::env::var_os("BRIDGEFS_VERBOSE").is_some() {
         eprintln!("seed {seed}");
     }
-    let Err(first) = run(setup, &steps) else { return };
+    let Err(first) = run(setup, &steps) else { return Ok(()) };
     let (steps, why) = shorten(setup, steps, first);
     let list: String = steps.iter().enumerate().map(|(i, step)| format!("  {i:2} {step:?}\n")).collect();
-    panic!("\nBRIDGEFS_SEED={seed} ({dims:?})\n{setup:?}\n{list}{why}\n");
+    Err(format!("\nBRIDGEFS_SEED={seed} ({dims:?})\n{setup:?}\n{list}{why}\n"))
 }
 
 /// Leaves out whatever can be left out while the case still breaks the same promise.

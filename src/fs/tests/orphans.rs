@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::rig::{ALICE, Rig};
 use crate::bridge::BridgeErrorKind;
 use crate::fs::{Access, Truncate};
@@ -58,7 +60,7 @@ async fn an_open_that_races_with_the_removal_has_the_content_or_is_told() {
     for round in 0..20 {
         let name = format!("f{round}");
         let ino = rig.file(&name, b"content").await;
-        let (fs, racer) = (rig.fs.clone(), rig.fs.clone());
+        let (fs, racer) = (Arc::clone(&rig.fs), Arc::clone(&rig.fs));
         let open = tokio::spawn(async move { fs.open(ino, Access::Read, Truncate::Keep).await });
         let removed = tokio::spawn(async move { racer.unlink(Ino::ROOT, &name).await });
         removed.await.expect("ran").expect("removed");
