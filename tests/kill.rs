@@ -2,6 +2,8 @@
 //!
 //! `BRIDGEFS_KILLS` is the number of kills (200), `BRIDGEFS_SEED` repeats a run's choices.
 
+#![allow(clippy::print_stdout, reason = "a failed run is repeated by what it printed")]
+
 mod support;
 
 #[path = "kill/writer.rs"]

@@ -1,6 +1,8 @@
 //! The mount over a real S3 server (SeaweedFS) and Azurite: ordinary programs, and each of the two taken away in
 //! each way while they work (P2, P5, P9). The last word is that of clients which are not ours.
 
+#![allow(clippy::print_stdout, reason = "the times and the stalls are what a reader wants to know")]
+
 mod support;
 
 #[path = "real_clouds/copy.rs"]
@@ -13,9 +15,16 @@ mod probe;
 mod tree;
 
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use support::mount::StoreTable;
 use support::servers::Place;
+
+/// One test at a time: a stall is measured, and must not be another test's load.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The table of a store that is reached at `endpoint`, and not where the server is.
 fn table(place: &Place, endpoint: Option<String>) -> StoreTable {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridgefs::clock::Instant;
 
 use super::tree::{Shape, Tree, assert_same_tree};
-use super::{block_on, table};
+use super::{alone, block_on, table};
 use crate::support::compare::{compare, metadata};
 use crate::support::mount::{Mount, Site, run};
 use crate::support::servers::{Kind, Place, Server};
@@ -18,6 +18,7 @@ const DRAIN: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_tree_of_5000_files_is_copied_by_ordinary_programs_and_both_clouds_hold_the_same() {
+    let _alone = alone();
     let (s3, azurite) = (Server::start(Kind::SeaweedFs), Server::start(Kind::Azurite));
     let (old, new) = block_on(async { (s3.fresh_bucket().await, azurite.fresh_bucket().await) });
     let site = Site::new(table(&old, None), table(&new, None));
