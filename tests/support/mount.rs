@@ -151,6 +151,15 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    /// `BRIDGEFS_KEEP=1` leaves what a failed test did, to look at.
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("BRIDGEFS_KEEP").is_some() {
+            self.home.disable_cleanup(true);
+        }
+    }
+}
+
 fn push_all(text: &mut String, table: &BTreeMap<String, String>) {
     for (key, value) in table {
         writeln!(text, "{key} = {value:?}").expect("a String takes it");
@@ -282,7 +291,8 @@ pub fn pause(duration: Duration) {
 /// Runs a program that must succeed; returns what it printed.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {errors}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    assert!(output.status.success(), "{command:?}: {}: {errors}\n{said}", output.status);
+    said
 }
