@@ -67,3 +67,16 @@ fn a_mode_that_was_set_on_a_listed_file_outlives_its_first_read() {
     let steps = [Step::Do(Op::Chmod(at("a/c", "d"), 0o600)), write(at("a/c", "d"), End::Commit)];
     holds(setup(10165, Stage::Live, Stage::DualWrite, true), &steps);
 }
+
+#[test]
+fn a_read_beside_a_change_of_attributes_does_not_take_it_for_a_loss() {
+    for seed in 50455..50475 {
+        let steps = [
+            Step::Do(Op::Read(at("", "f"))),
+            Step::Do(Op::Chmod(at("", "f"), 0o755)),
+            write(at("a/c", "d"), End::Commit),
+            Step::CheckAll,
+        ];
+        holds(setup(seed, Stage::Off, Stage::DualWrite, true), &steps);
+    }
+}

@@ -311,7 +311,7 @@ impl Bridge {
     }
 
     /// The id of the upload of a node's current version.
-    pub(super) fn op_id(&self, node: &Node) -> OpId {
+    pub(crate) fn op_id(&self, node: &Node) -> OpId {
         OpId::new(self.ledger.bridge_id(), node.ino, node.version)
     }
 
