@@ -80,3 +80,18 @@ fn a_read_beside_a_change_of_attributes_does_not_take_it_for_a_loss() {
         holds(setup(seed, Stage::Off, Stage::DualWrite, true), &steps);
     }
 }
+
+#[test]
+fn a_link_that_was_renamed_over_a_file_leaves_nothing_on_a_store_that_is_left() {
+    let steps = [
+        mkdir("a"),
+        mkdir("b"),
+        Step::Do(Op::Symlink(at("", "d"))),
+        write(at("a", "b"), End::Ack),
+        rename(at("", "d"), at("a", "b")),
+        Step::Stage(Stage::Off, 0),
+        Step::Run(7000),
+        rename(at("", "a"), at("b", "b")),
+    ];
+    holds(setup(50565, Stage::Shadow, Stage::Live, false), &steps);
+}
