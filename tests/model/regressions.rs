@@ -2,10 +2,11 @@
 
 use bridgefs::bridge::{AckPolicy, UnprovenReads};
 use bridgefs::ledger::RenameMode;
+use bridgefs::object::Side;
 use bridgefs::stage::Stage;
 
 use crate::shrink::run;
-use crate::step::{End, How, Op, Path, Setup, Step};
+use crate::step::{End, How, Op, Path, Setup, Step, Trouble};
 
 fn setup(seed: u64, stage: Stage, last_stage: Stage, history: bool) -> Setup {
     Setup { seed, ack: AckPolicy::Primary, unproven: UnprovenReads::Allow, stage, history, last_stage }
@@ -94,4 +95,18 @@ fn a_link_that_was_renamed_over_a_file_leaves_nothing_on_a_store_that_is_left() 
         rename(at("", "a"), at("b", "b")),
     ];
     holds(setup(50565, Stage::Shadow, Stage::Live, false), &steps);
+}
+
+#[test]
+fn an_upload_that_ends_after_a_rename_and_a_change_of_stage_leaves_nothing() {
+    let into = Op::Write { path: at("", "a"), how: How::Whole, len: 1, end: End::Ack };
+    let steps = [
+        Step::Trouble(Side::New, Trouble::Stall),
+        Step::Do(Op::Chmod(at("", "f"), 0o755)),
+        Step::Run(100),
+        rename(at("", "f"), at("", "d")),
+        Step::FlipDuring(into, Stage::Off, 10),
+    ];
+    let setup = setup(50792, Stage::DualWrite, Stage::Live, true);
+    holds(Setup { ack: AckPolicy::Journal, ..setup }, &steps);
 }
