@@ -30,11 +30,11 @@ impl Ledger {
             let Some(row) = find(tx.conn, ino, side)? else { return Ok(()) };
             delete(tx.conn, ino, side)?;
             let key = row.key_or_path(tx.conn)?;
+            // The mount took it from here: should this side be written again, it must come back.
+            let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
+            tx.conn.prepare_cached(sql)?.execute([ino.0])?;
             if tombstone {
                 bury(tx, side, key.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
-                // The mount took it from here: should this side be written again, it must come back.
-                let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
-                tx.conn.prepare_cached(sql)?.execute([ino.0])?;
                 bury_at_home(tx, ino, side, &key)?;
             }
             uncover(tx, side, key.as_str())

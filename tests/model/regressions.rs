@@ -110,3 +110,20 @@ fn an_upload_that_ends_after_a_rename_and_a_change_of_stage_leaves_nothing() {
     let setup = setup(50792, Stage::DualWrite, Stage::Live, true);
     holds(Setup { ack: AckPolicy::Journal, ..setup }, &steps);
 }
+
+#[test]
+fn history_that_made_room_in_a_ring_of_moves_comes_back() {
+    let (file, link) = (at("a/c", "d"), at("b", "e"));
+    let exchange = Op::Rename { from: file, to: link, mode: RenameMode::Exchange, open: false };
+    for ms in 15..30 {
+        let steps = [
+            mkdir("b"),
+            Step::Do(Op::Lookup(at("a/c", "b"))),
+            Step::Do(Op::Symlink(link)),
+            Step::Run(5),
+            Step::FlipDuring(exchange.clone(), Stage::Complete, ms),
+            write(at("", "d"), End::Ack),
+        ];
+        holds(setup(50837, Stage::DualWrite, Stage::DualWrite, true), &steps);
+    }
+}

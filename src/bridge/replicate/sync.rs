@@ -160,8 +160,9 @@ impl Bridge {
             let content = self.open(occupant).await?;
             let lease = self.stage(&content, content.size()).await?;
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
-            let digest = blocking(|| self.ledger.content(occupant))?.map(|(_, digest)| digest);
-            self.staging.set(occupant, content.version(), lease.generation(), digest);
+            // Without its digest it could not become cache again if nothing is uploaded from it.
+            let digest = self.digest_of(&lease)?;
+            self.staging.set(occupant, content.version(), lease.generation(), Some(digest));
         }
         self.ledger.drop_replica(occupant, side, false).await?;
         self.ledger.request(occupant, side, self.clock.now()).await?;
