@@ -200,7 +200,8 @@ impl Bridge {
             return Ok(());
         };
         let replicas = self.ledger.replicas(ino)?;
-        let somewhere = replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
+        let somewhere =
+            replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
         // Not "on every side that is written now": history is only on old, and a store that cannot be
         // asked any more because its stage was left would keep the file staged for ever.
         let mut everywhere = somewhere;

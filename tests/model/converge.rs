@@ -48,7 +48,10 @@ async fn converge(run: &mut Run, setup: Setup) -> Check {
         return Err(format!("the ledger's own check says: {wrong:?}"));
     }
     if status.staged_files > 0 {
-        return Err(format!("P5: {} files are still staged though both stores have all", status.staged_files));
+        return Err(format!(
+            "P5: {} files are still staged though both stores have all",
+            status.staged_files
+        ));
     }
     for side in Side::BOTH {
         check_store(run, setup, side).await?;
@@ -86,7 +89,12 @@ async fn check_store(run: &mut Run, setup: Setup, side: Side) -> Check {
     }
 }
 
-fn check_bytes(side: Side, path: &str, object: Option<(Bytes, ObjectMeta)>, expected: &[u8]) -> Check<ObjectMeta> {
+fn check_bytes(
+    side: Side,
+    path: &str,
+    object: Option<(Bytes, ObjectMeta)>,
+    expected: &[u8],
+) -> Check<ObjectMeta> {
     let Some((bytes, meta)) = object else { return Err(format!("P5: {side} does not have `{path}`")) };
     if bytes == expected {
         Ok(meta)

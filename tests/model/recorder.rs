@@ -45,10 +45,7 @@ impl Recorder {
         let sizes = Sizes { part_bytes_min: 1, put_bytes_max: PUT_BYTES_MAX };
         let rng = SmallRng::seed_from_u64(seed);
         let state = State { rng, applied: BTreeMap::new(), wrong: Vec::new() };
-        Arc::new(Recorder {
-            raw: MemoryStore::new(name, clock).with_sizes(sizes),
-            state: Mutex::new(state),
-        })
+        Arc::new(Recorder { raw: MemoryStore::new(name, clock).with_sizes(sizes), state: Mutex::new(state) })
     }
 
     /// What went backwards so far.

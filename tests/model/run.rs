@@ -121,9 +121,9 @@ impl Run {
     }
 
     fn corrupting(&self) -> bool {
-        Side::BOTH.into_iter().any(|side| {
-            matches!(self.sick[side], Some(Trouble::Flipped | Trouble::Truncated))
-        })
+        Side::BOTH
+            .into_iter()
+            .any(|side| matches!(self.sick[side], Some(Trouble::Flipped | Trouble::Truncated)))
     }
 
     /// One step. An error is a broken promise.
@@ -270,7 +270,12 @@ impl Run {
                     Err(format!("P9: {what} failed though nothing of it needs a sick store: {e}"))
                 }
             }
-            Err(e) if matches!(e.kind(), BridgeErrorKind::Damaged | BridgeErrorKind::NoSpace | BridgeErrorKind::Stale) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    BridgeErrorKind::Damaged | BridgeErrorKind::NoSpace | BridgeErrorKind::Stale
+                ) =>
+            {
                 Err(format!("{what} failed: {:?}: {e}", e.kind()))
             }
             Err(e) => Ok(Did::Yes(Err(e.kind()))),
@@ -483,11 +488,12 @@ impl Run {
         let bridge = self.world.bridge();
         let start = Instant::now();
         // With one store healthy and written, the ack comes; else it may not.
-        let healthy_target =
-            self.stage.route().write_sides().any(|side| !self.is_troubled(side));
+        let healthy_target = self.stage.route().write_sides().any(|side| !self.is_troubled(side));
         match bridge.acknowledged(ino, version).await {
             Ok(()) => {}
-            Err(e) if e.kind() == BridgeErrorKind::Unavailable && !(healthy_target && self.is_plain_outage()) => {}
+            Err(e)
+                if e.kind() == BridgeErrorKind::Unavailable
+                    && !(healthy_target && self.is_plain_outage()) => {}
             Err(e) => return Err(format!("P9: the ack of `{full}` failed after {:?}: {e}", start.elapsed())),
         }
         Ok(())
@@ -500,8 +506,7 @@ impl Run {
             Some(Trouble::Down | Trouble::Stall) => true,
             Some(_) => false,
         };
-        Side::BOTH.into_iter().all(plain)
-            && !Side::BOTH.into_iter().all(|side| self.sick[side].is_some())
+        Side::BOTH.into_iter().all(plain) && !Side::BOTH.into_iter().all(|side| self.sick[side].is_some())
     }
 
     async fn commit_dirty(&mut self) -> Check {
@@ -636,7 +641,9 @@ impl Run {
         let (mut after, mut nodes) = (Ino(0), Vec::new());
         loop {
             let page = bridge.list(ino, after, 3).await;
-            let Did::Yes(page) = self.judge(&format!("listing of `/{dir}`"), page)? else { return Ok(Vec::new()) };
+            let Did::Yes(page) = self.judge(&format!("listing of `/{dir}`"), page)? else {
+                return Ok(Vec::new());
+            };
             let page = page.map_err(|kind| format!("listing of `/{dir}`: {kind:?}"))?;
             let Some(last) = page.last() else { break };
             after = last.ino;
@@ -656,7 +663,8 @@ impl Run {
         let mut todo = vec![(String::new(), Ino::ROOT)];
         while let Some((dir, ino)) = todo.pop() {
             for node in self.check_list(&dir, ino).await? {
-                let full = if dir.is_empty() { node.name.to_string() } else { format!("{dir}/{}", node.name) };
+                let full =
+                    if dir.is_empty() { node.name.to_string() } else { format!("{dir}/{}", node.name) };
                 let entry = self.tree.get(&full).expect("the names are the same");
                 check_kind(&full, entry, &node)?;
                 match node.kind {
@@ -684,7 +692,11 @@ impl Run {
         let done = self.world.bridge().unlink(parent, path.name, open).await;
         let Did::Yes(done) = self.judge(&format!("unlink of `{full}`"), done)? else { return Ok(()) };
         let modelled = self.tree.unlink(&full);
-        same(&format!("unlink of `{full}`"), done.as_ref().map(|_| ()).map_err(|k| *k), modelled.map(|_| ()))?;
+        same(
+            &format!("unlink of `{full}`"),
+            done.as_ref().map(|_| ()).map_err(|k| *k),
+            modelled.map(|_| ()),
+        )?;
         if let (Ok(unlinked), Some(ino)) = (done, ino) {
             self.left(ino, unlinked.hold);
         }
@@ -719,7 +731,11 @@ impl Run {
         let Did::Yes(target) = self.find(&to_full).await? else { return Ok(()) };
         let target = target.filter(|node| node.kind == Kind::File).map(|node| node.ino);
         let open = target.is_some_and(|ino| open || self.is_open(ino));
-        if open && mode == RenameMode::Replace && from_full != to_full && let Some(ino) = target {
+        if open
+            && mode == RenameMode::Replace
+            && from_full != to_full
+            && let Some(ino) = target
+        {
             self.pin_node(&to_full, ino).await?;
         }
         let bridge = self.world.bridge();

@@ -13,7 +13,8 @@ pub fn run(setup: Setup, steps: &[Step]) -> Result<(), String> {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(case(setup, steps))));
+    let caught =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(case(setup, steps))));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

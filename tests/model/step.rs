@@ -132,8 +132,7 @@ impl Dimensions {
     /// Everything.
     pub const ALL: Dimensions = Dimensions { crashes: true, troubles: true, flips: true, history: true };
     /// Only operations.
-    pub const NONE: Dimensions =
-        Dimensions { crashes: false, troubles: false, flips: false, history: false };
+    pub const NONE: Dimensions = Dimensions { crashes: false, troubles: false, flips: false, history: false };
 }
 
 /// The case of a seed.
@@ -188,18 +187,14 @@ impl Dice {
                 0..66 => Step::Do(self.op()),
                 66..76 => Step::Run(self.of(&[1, 5, 20, 100, 1000, 7000, 40_000])),
                 76..80 if dims.flips => Step::Stage(self.stage(), self.of(&[0, 30, 100])),
-                80..82 if dims.flips => {
-                    Step::FlipDuring(self.op(), self.stage(), self.0.random_range(0..30))
-                }
+                80..82 if dims.flips => Step::FlipDuring(self.op(), self.stage(), self.0.random_range(0..30)),
                 82..87 if dims.troubles => Step::Trouble(self.side(), self.trouble()),
                 87..90 if dims.troubles => Step::Heal(self.side()),
                 90 if dims.troubles => Step::ReleaseLate,
                 91..93 if dims.crashes => Step::CrashDuring(self.op(), self.0.random_range(0..40)),
                 93..95 if dims.crashes => Step::Crash,
                 95 if dims.crashes => Step::Restart,
-                96 if dims.crashes => {
-                    Step::ClockJump(self.of(&[-100_000, -3600, 3600, 7_000_000]))
-                }
+                96 if dims.crashes => Step::ClockJump(self.of(&[-100_000, -3600, 3600, 7_000_000])),
                 97..99 => Step::CheckAll,
                 _ => continue,
             };

@@ -171,7 +171,9 @@ impl Tree {
             return Err(Loop);
         }
         match (&source, &target) {
-            (Entry::Dir, Some(Entry::Dir)) if mode == RenameMode::Replace && !self.children(to).is_empty() => {
+            (Entry::Dir, Some(Entry::Dir))
+                if mode == RenameMode::Replace && !self.children(to).is_empty() =>
+            {
                 return Err(NotEmpty);
             }
             (Entry::Dir, Some(Entry::File(_) | Entry::Symlink(_))) if mode == RenameMode::Replace => {

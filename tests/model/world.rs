@@ -72,7 +72,9 @@ impl World {
     /// Two empty stores and an empty directory; nothing runs yet.
     pub fn new(seed: u64, choice: Choice) -> World {
         let clock = Arc::new(AtomicI64::new(1_700_000_000_000_000_000));
-        let of = |side: Side| Clock::Manual(if side == Side::Old { Arc::clone(&clock) } else { Arc::clone(&clock) });
+        let of = |side: Side| {
+            Clock::Manual(if side == Side::Old { Arc::clone(&clock) } else { Arc::clone(&clock) })
+        };
         let number = |side: Side| seed * 2 + u64::from(side == Side::New);
         let stores = PerSide::from_fn(|side| Recorder::new(side.as_str(), of(side), number(side)));
         let both = PerSide::from_fn(|side| {
@@ -83,7 +85,8 @@ impl World {
         let faults = PerSide::from_fn(|side| both[side].1.clone());
         let faulty = both.map(|(store, _)| store);
         let couriers = Side::BOTH.map(|side| tokio::spawn(courier(faults[side].clone()))).into();
-        let dir = tempfile::Builder::new().prefix("bridgefs-model-").tempdir_in(ramdisk()).expect("a directory");
+        let dir =
+            tempfile::Builder::new().prefix("bridgefs-model-").tempdir_in(ramdisk()).expect("a directory");
         World { dir, stores, faults, faulty, clock, choice, seed, up: None, couriers }
     }
 
@@ -100,8 +103,8 @@ impl World {
             staged_bytes_max: 256 << 20,
             volume,
         };
-        let cache =
-            Cache::open(&self.dir.path().join("cache"), options).map_err(|e| format!("open the cache: {e}"))?;
+        let cache = Cache::open(&self.dir.path().join("cache"), options)
+            .map_err(|e| format!("open the cache: {e}"))?;
         let breakers = PerSide::from_fn(|side| {
             let limits = Limits { requests_in_flight: 8, ..Limits::default() };
             let limited = Arc::new(Limited::new(Arc::clone(&self.faulty[side]), limits));
@@ -188,7 +191,9 @@ impl World {
             Trouble::Late => {
                 faults.push(Rule::always(Fault::Late).on(&Operation::MUTATIONS).sometimes(0.5));
             }
-            Trouble::Truncated => faults.push(Rule::always(Fault::Truncate { after_bytes: 50 }).sometimes(0.5)),
+            Trouble::Truncated => {
+                faults.push(Rule::always(Fault::Truncate { after_bytes: 50 }).sometimes(0.5))
+            }
             Trouble::Flipped => faults.push(Rule::always(Fault::FlipBit).sometimes(0.5)),
             Trouble::Denied => faults.push(Rule::always(Fault::Fail(ErrorKind::Denied))),
             Trouble::Throttled => {
