@@ -43,12 +43,12 @@ pub use content::Content;
 pub use error::{BridgeError, BridgeErrorKind, BridgeResult};
 pub use names::{RenameDone, Unlinked};
 pub use replicate::{BridgeTasks, Drained, Hold};
+pub use router::{Router, Routing};
 pub use settings::{AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads};
 pub use staging::StatFs;
 pub use status::{BridgeStatus, FileStatus, ReplicaStatus, StageChange, StoreStatus};
 
 use blocking::blocking;
-use router::{Router, Routing};
 
 /// One directory over two stores.
 #[derive(Debug)]

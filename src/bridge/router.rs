@@ -8,23 +8,23 @@ use crate::stage::{Route, Stage};
 
 /// The slices, longest prefix first. Swapped as one when a stage changes.
 #[derive(Debug)]
-pub(crate) struct Router {
+pub struct Router {
     slices: ArcSwap<Vec<Slice>>,
 }
 
 /// What the slice of one key says, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Routing {
+pub struct Routing {
     /// The slice's prefix.
-    pub(crate) prefix: String,
+    pub prefix: String,
     /// Where new content goes and who acknowledges.
-    pub(crate) route: Route,
+    pub route: Route,
     /// The side that reads prefer.
-    pub(crate) preferred: Side,
+    pub preferred: Side,
     /// The side that knows every name of the slice: old, until its history is proven to be on new.
-    pub(crate) authority: Side,
+    pub authority: Side,
     /// Both sides know every name.
-    pub(crate) history_on_both: bool,
+    pub history_on_both: bool,
 }
 
 impl Routing {
@@ -47,20 +47,21 @@ pub(crate) fn is_current(replica: &Replica, node: &Node) -> bool {
 }
 
 impl Router {
-    pub(crate) fn new(slices: Vec<Slice>) -> Router {
+    /// A router of these slices.
+    pub fn new(slices: Vec<Slice>) -> Router {
         let router = Router { slices: ArcSwap::default() };
         router.replace(slices);
         router
     }
 
     /// Takes a new set of slices for every routing from now on.
-    pub(crate) fn replace(&self, mut slices: Vec<Slice>) {
+    pub fn replace(&self, mut slices: Vec<Slice>) {
         slices.sort_by_key(|slice| std::cmp::Reverse(slice.prefix.len()));
         self.slices.store(slices.into());
     }
 
     /// The routing of a key; `None` is the root.
-    pub(crate) fn routing(&self, key: Option<&Key>) -> Routing {
+    pub fn routing(&self, key: Option<&Key>) -> Routing {
         let path = key.map_or("", Key::as_str);
         let slices = self.slices.load();
         let slice = slices.iter().find(|slice| covers(&slice.prefix, path));

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of it")]
 
+pub mod compare;
 pub mod contract;
 pub mod gcs_shim;
+pub mod mount;
+pub mod proxy;
 pub mod servers;
