@@ -7,9 +7,19 @@ use futures::TryStreamExt;
 use crate::bridge::patience::PAUSE;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking};
 use crate::clock::{Instant, sleep};
-use crate::ledger::{FindingKind, NewFinding, Node, Replica};
+use crate::ledger::{FindingKind, NewFinding, NewReceipt, Node, Replica};
 use crate::object::{BLOCK_BYTES, Digest, Key, PerSide, Receipt, Side};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
+
+/// What a failed read says of the replica that it asked for.
+enum Judgement {
+    /// Nothing: ask again, or elsewhere.
+    Unknown,
+    /// It is there under another tag or key, which the ledger now knows.
+    Retagged,
+    /// The store does not have what it confirmed.
+    Wrong,
+}
 
 impl Bridge {
     /// Fetches block `index`, checked. Tries again until the deadline while a store that has it is
@@ -44,10 +54,15 @@ impl Bridge {
                     return Ok(Ok(bytes));
                 }
                 Err(error) => {
-                    let wrong = self.judge_read(&node, side, &replica.receipt, &error).await?;
                     // What is unknown outweighs what is wrong: trying again can still bring the bytes.
-                    if failure.is_none() || !wrong {
-                        failure = Some(BridgeError::from_store(side, error));
+                    match self.judge_read(&node, side, &replica.receipt, &error).await? {
+                        Judgement::Unknown => failure = Some(BridgeError::from_store(side, error)),
+                        Judgement::Wrong if failure.is_some() => {}
+                        Judgement::Wrong => failure = Some(BridgeError::from_store(side, error)),
+                        Judgement::Retagged => {
+                            let detail = "its tag has just changed with its attributes; asked again";
+                            failure = Some(BridgeError::new(BridgeErrorKind::Unavailable, detail));
+                        }
                     }
                 }
             }
@@ -104,31 +119,58 @@ impl Bridge {
     }
 
     /// What a failed read says of the replica: unknown leaves it, anything else is a finding and the
-    /// replica is made again. Returns whether the store was wrong.
+    /// replica is made again.
     async fn judge_read(
         &self,
         node: &Node,
         side: Side,
         receipt: &Receipt,
         error: &StoreError,
-    ) -> BridgeResult<bool> {
+    ) -> BridgeResult<Judgement> {
         match error.kind() {
             ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Denied | ErrorKind::Locked => {
-                Ok(false)
+                Ok(Judgement::Unknown)
             }
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Unsupported => {
-                // The object may just have moved with a rename: then the ledger already says where to.
-                let now = blocking(|| self.ledger.replicas(node.ino))?;
-                if now[side].as_ref().is_some_and(|r| r.receipt == *receipt) {
-                    self.report_missing(node, side, receipt).await?;
+                if self.is_retagged(node, side, receipt).await? {
+                    return Ok(Judgement::Retagged);
                 }
-                Ok(true)
+                self.report_missing(node, side, receipt).await?;
+                Ok(Judgement::Wrong)
             }
             ErrorKind::Corrupt => {
                 self.report_mismatch(node, side, receipt, error).await?;
-                Ok(true)
+                Ok(Judgement::Wrong)
             }
         }
+    }
+
+    /// Whether the very version stands there under another tag or key than was asked for. A change of
+    /// attributes gives the object a new tag, and a rename a new key; between that and the receipt (which
+    /// a crash may have lost) a read would take our own change for somebody else's.
+    async fn is_retagged(&self, node: &Node, side: Side, receipt: &Receipt) -> BridgeResult<bool> {
+        let info = match self.handle(side).store.head(&receipt.key).await {
+            Ok(info) => Some(info),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            // Nothing is known now, so nothing is said of the replica.
+            Err(_) => return Ok(true),
+        };
+        let now = blocking(|| self.ledger.replicas(node.ino))?;
+        if now[side].as_ref().is_some_and(|r| r.receipt != *receipt) {
+            return Ok(true);
+        }
+        let op = self.op_id(node);
+        let Some(info) = info.filter(|i| i.meta.user.get("bridgefs_op").is_some_and(|o| o == op.as_str()))
+        else {
+            return Ok(false);
+        };
+        if now[side].is_some() && info.size == receipt.size {
+            let receipt = Receipt { etag: info.etag, ..receipt.clone() };
+            let new = NewReceipt { receipt, attr_version: 0, content: None, now: self.clock.now() };
+            self.ledger.receipt(node.ino, side, new).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// A store does not have what its receipt says.

@@ -138,6 +138,7 @@ impl Bridge {
         self.router.replace(blocking(|| self.ledger.slices())?);
         self.replicator.wake_all();
         self.acks.wake_all();
+        self.settle_all()?;
         Ok(StageChange { prefix: prefix.to_owned(), from, to: stage })
     }
 

@@ -12,7 +12,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content,
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
 use crate::ledger::Commit;
-use crate::object::{BLOCK_BYTES, ContentDigest, Ino, NanoTime, Version};
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, NanoTime, Side, Version};
 
 /// Blocks fetched at once while content is brought in.
 const FILL_AHEAD: usize = 4;
@@ -178,7 +178,15 @@ impl Bridge {
         }
     }
 
-    /// Turns a staged file into ordinary cache if every store that must have its content has it and
+    /// After a change of stage a store may no longer be waited for.
+    pub(crate) fn settle_all(&self) -> BridgeResult<()> {
+        let staged = blocking(|| self.cache.staged_inos())
+            .map_err(|e| BridgeError::from_disk("read the staging directory", e))?;
+        staged.into_iter().for_each(|ino| self.released(ino));
+        Ok(())
+    }
+
+    /// Turns a staged file into ordinary cache if a store has its content, no store waits for it, and
     /// nobody uses or changed it; removes it if its node is gone.
     pub(crate) fn settle(&self, ino: Ino) -> BridgeResult<()> {
         let disk = |e| BridgeError::from_disk("settle a staged file", e);
@@ -192,11 +200,15 @@ impl Bridge {
             return Ok(());
         };
         let replicas = self.ledger.replicas(ino)?;
-        let routing = self.routing(self.ledger.key_of(ino)?.as_ref());
-        let everywhere = routing
-            .route
-            .write_sides()
-            .all(|side| replicas[side].as_ref().is_some_and(|r| router::is_current(r, &node)));
+        let somewhere =
+            replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
+        // Not "on every side that is written now": history is only on old, and a store that cannot be
+        // asked any more because its stage was left would keep the file staged for ever.
+        let mut everywhere = somewhere;
+        for side in Side::BOTH {
+            // A store that will never take it is not waited for.
+            everywhere &= self.ledger.intent(ino, side)?.is_none_or(|intent| intent.blocked.is_some());
+        }
         let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
         let promotion = self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk)?;
         match promotion {

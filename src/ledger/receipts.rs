@@ -84,8 +84,11 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         contents::put(tx.conn, node.ino, node.version, content)?;
     }
     let outcome = outcome(tx, node, side, &path)?;
-    if outcome == ReceiptOutcome::Satisfied {
-        intents::delete(tx.conn, node.ino, side)?;
+    match outcome {
+        ReceiptOutcome::Satisfied => intents::delete(tx.conn, node.ino, side)?,
+        // Renamed while it was on its way, and the store left meanwhile: nobody else asks for the move.
+        ReceiptOutcome::Behind if *key != path => intents::want(tx.conn, node.ino, side, new.now)?,
+        ReceiptOutcome::Behind | ReceiptOutcome::Gone => {}
     }
     Ok(outcome)
 }

@@ -35,11 +35,12 @@ impl Ledger {
             let Some(row) = find(tx.conn, ino, side)? else { return Ok(()) };
             delete(tx.conn, ino, side)?;
             let key = row.key_or_path(tx.conn)?;
+            // The mount took it from here: should this side be written again, it must come back.
+            let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
+            tx.conn.prepare_cached(sql)?.execute([ino.0])?;
             if let Some(state) = tombstone {
                 bury(tx, side, key.as_str(), Some(&row.etag), state, tx.now)?;
-                // The mount took it from here: should this side be written again, it must come back.
-                let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
-                tx.conn.prepare_cached(sql)?.execute([ino.0])?;
+                bury_at_home(tx, ino, side, &key)?;
             }
             uncover(tx, side, key.as_str())
         })
@@ -239,4 +240,16 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<ReplicaRow> {
         state,
         received_at: row.get(8)?,
     })
+}
+
+/// A rename over a file left its object to be overwritten under the new path. A store that is left before
+/// that happened keeps it, so its deletion is noted.
+fn bury_at_home(tx: &mut Tx<'_>, ino: Ino, side: Side, left: &Key) -> LedgerResult<()> {
+    match paths::key_of(tx.conn, ino)? {
+        Some(path) if path != *left => {
+            let now = tx.now;
+            bury(tx, side, path.as_str(), None, TombstoneState::Deferred, now)
+        }
+        Some(_) | None => Ok(()),
+    }
 }

@@ -2,10 +2,11 @@
 
 use bridgefs::bridge::{AckPolicy, UnprovenReads};
 use bridgefs::ledger::RenameMode;
+use bridgefs::object::Side;
 use bridgefs::stage::Stage;
 
 use crate::shrink::run;
-use crate::step::{End, How, Op, Path, Setup, Step};
+use crate::step::{End, How, Op, Path, Setup, Step, Trouble};
 
 fn setup(seed: u64, stage: Stage, last_stage: Stage, history: bool) -> Setup {
     Setup { seed, ack: AckPolicy::Primary, unproven: UnprovenReads::Allow, stage, history, last_stage }
@@ -66,4 +67,63 @@ fn history_that_moved_while_old_was_left_comes_back_to_old() {
 fn a_mode_that_was_set_on_a_listed_file_outlives_its_first_read() {
     let steps = [Step::Do(Op::Chmod(at("a/c", "d"), 0o600)), write(at("a/c", "d"), End::Commit)];
     holds(setup(10165, Stage::Live, Stage::DualWrite, true), &steps);
+}
+
+#[test]
+fn a_read_beside_a_change_of_attributes_does_not_take_it_for_a_loss() {
+    for seed in 50455..50475 {
+        let steps = [
+            Step::Do(Op::Read(at("", "f"))),
+            Step::Do(Op::Chmod(at("", "f"), 0o755)),
+            write(at("a/c", "d"), End::Commit),
+            Step::CheckAll,
+        ];
+        holds(setup(seed, Stage::Off, Stage::DualWrite, true), &steps);
+    }
+}
+
+#[test]
+fn a_link_that_was_renamed_over_a_file_leaves_nothing_on_a_store_that_is_left() {
+    let steps = [
+        mkdir("a"),
+        mkdir("b"),
+        Step::Do(Op::Symlink(at("", "d"))),
+        write(at("a", "b"), End::Ack),
+        rename(at("", "d"), at("a", "b")),
+        Step::Stage(Stage::Off, 0),
+        Step::Run(7000),
+        rename(at("", "a"), at("b", "b")),
+    ];
+    holds(setup(50565, Stage::Shadow, Stage::Live, false), &steps);
+}
+
+#[test]
+fn an_upload_that_ends_after_a_rename_and_a_change_of_stage_leaves_nothing() {
+    let into = Op::Write { path: at("", "a"), how: How::Whole, len: 1, end: End::Ack };
+    let steps = [
+        Step::Trouble(Side::New, Trouble::Stall),
+        Step::Do(Op::Chmod(at("", "f"), 0o755)),
+        Step::Run(100),
+        rename(at("", "f"), at("", "d")),
+        Step::FlipDuring(into, Stage::Off, 10),
+    ];
+    let setup = setup(50792, Stage::DualWrite, Stage::Live, true);
+    holds(Setup { ack: AckPolicy::Journal, ..setup }, &steps);
+}
+
+#[test]
+fn history_that_made_room_in_a_ring_of_moves_comes_back() {
+    let (file, link) = (at("a/c", "d"), at("b", "e"));
+    let exchange = Op::Rename { from: file, to: link, mode: RenameMode::Exchange, open: false };
+    for ms in 15..30 {
+        let steps = [
+            mkdir("b"),
+            Step::Do(Op::Lookup(at("a/c", "b"))),
+            Step::Do(Op::Symlink(link)),
+            Step::Run(5),
+            Step::FlipDuring(exchange.clone(), Stage::Complete, ms),
+            write(at("", "d"), End::Ack),
+        ];
+        holds(setup(50837, Stage::DualWrite, Stage::DualWrite, true), &steps);
+    }
 }

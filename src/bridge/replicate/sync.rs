@@ -162,8 +162,9 @@ impl Bridge {
             let content = self.open(occupant).await?;
             let lease = self.stage(&content, content.size()).await?;
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
-            let digest = blocking(|| self.ledger.content(occupant))?.map(|(_, digest)| digest);
-            self.staging.set(occupant, content.version(), lease.generation(), digest);
+            // Without its digest it could not become cache again if nothing is uploaded from it.
+            let digest = self.digest_of(&lease)?;
+            self.staging.set(occupant, content.version(), lease.generation(), Some(digest));
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
         self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
@@ -315,7 +316,7 @@ impl Bridge {
     }
 
     /// The id of the upload of a node's current version.
-    pub(super) fn op_id(&self, node: &Node) -> OpId {
+    pub(crate) fn op_id(&self, node: &Node) -> OpId {
         OpId::new(self.ledger.bridge_id(), node.ino, node.version)
     }
 

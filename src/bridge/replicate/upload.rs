@@ -147,6 +147,11 @@ impl Bridge {
         Ok(None)
     }
 
+    /// One pass over a staged file that was just brought in.
+    pub(super) fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
+        self.digest(&SourceBytes::Staged(lease.clone(), lease.generation()))
+    }
+
     /// One pass over a content. `Stale` if it was written meanwhile.
     fn digest(&self, bytes: &SourceBytes) -> BridgeResult<ContentDigest> {
         let mut hasher = ContentHasher::default();
@@ -170,8 +175,11 @@ impl Bridge {
     async fn bring_back(&self, situation: &Situation) -> BridgeResult<Lease> {
         let content = self.open(situation.node.ino).await?;
         let lease = self.stage(&content, content.size()).await?;
-        let known = content.digest.as_deref().cloned();
-        self.staging.set(situation.node.ino, content.version(), lease.generation(), known);
+        let digest = match content.digest.as_deref() {
+            Some(known) => known.clone(),
+            None => self.digest_of(&lease)?,
+        };
+        self.staging.set(situation.node.ino, content.version(), lease.generation(), Some(digest));
         Ok(lease)
     }
 
