@@ -21,8 +21,9 @@ const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn refuse_aliases(
     config: &PerSide<StoreConfig>,
     stores: &PerSide<SharedStore>,
+    bridge_id: &str,
 ) -> Result<(), DaemonError> {
-    let trial = timeout(TRIAL_LIMIT, appears_in_both(&stores.old, &stores.new));
+    let trial = timeout(TRIAL_LIMIT, appears_in_both(&stores.old, &stores.new, bridge_id));
     let outcome = trial.await.unwrap_or_else(|elapsed| {
         Err(StoreError::new(ErrorKind::Unavailable, "compare", "no answer in time").caused_by(elapsed))
     });
@@ -42,9 +43,10 @@ pub(super) async fn refuse_aliases(
     }
 }
 
-/// Whether an object that is put into `a` is there in `b`. Removes it again.
-pub(super) async fn appears_in_both(a: &SharedStore, b: &SharedStore) -> StoreResult<bool> {
-    let key = Key::new(format!("{PROBE_PREFIX}{:032x}", rand::random::<u128>()));
+/// Whether an object that is put into `a` is there in `b`. Removes it again. `who` names the object: one bridge
+/// always takes the same name, so that a trial which was killed leaves nothing that the next one does not remove.
+pub(super) async fn appears_in_both(a: &SharedStore, b: &SharedStore, who: &str) -> StoreResult<bool> {
+    let key = Key::new(format!("{PROBE_PREFIX}same-place-{who}"));
     let key = key.expect("it has a prefix, so it is not empty");
     let body = Bytes::from_static(b"bridgefs looks whether two stores are one; may be deleted\n");
     a.put(&key, body, &ObjectMeta::default(), &Condition::Always).await?;
@@ -70,8 +72,8 @@ mod tests {
         let store = Arc::new(MemoryStore::new("a", Clock::System));
         let a: SharedStore = Arc::<MemoryStore>::clone(&store);
         let other: SharedStore = Arc::new(MemoryStore::new("b", Clock::System));
-        assert!(appears_in_both(&a, &a).await.expect("answers"));
-        assert!(!appears_in_both(&a, &other).await.expect("answers"));
+        assert!(appears_in_both(&a, &a, "x").await.expect("answers"));
+        assert!(!appears_in_both(&a, &other, "x").await.expect("answers"));
         assert!(store.snapshot().is_empty());
     }
 }

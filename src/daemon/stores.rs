@@ -45,11 +45,12 @@ pub(super) fn stack(config: &StoreConfig, raw: SharedStore) -> StoreHandle {
 pub(super) async fn open(
     stores: &PerSide<StoreConfig>,
     state_dir: &Path,
+    bridge_id: &str,
 ) -> Result<PerSide<SharedStore>, DaemonError> {
     let memo = Memo::in_folder(state_dir);
     let (old, new) = futures::join!(open_one(&stores.old, &memo), open_one(&stores.new, &memo));
     let opened = PerSide { old: old?, new: new? };
-    super::alias::refuse_aliases(stores, &opened).await?;
+    super::alias::refuse_aliases(stores, &opened, bridge_id).await?;
     Ok(opened)
 }
 
