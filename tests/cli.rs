@@ -222,7 +222,7 @@ fn a_mount_can_be_used_steered_and_unmounted() {
     contains(&place.run(&["findings"]).1, "Nothing to look at.");
     let (code, message) = place.run(&["umount", &place.text("mnt")]);
     assert_eq!(code, 0, "{message}");
-    contains(&message, "both stores have everything");
+    contains(&message, "nothing waits to be sent");
     assert!(!place.is_mounted());
     for side in ["old", "new"] {
         assert_eq!(fs::read_to_string(place.at(side).join("a.txt")).expect("there"), "hello", "{side}");
@@ -321,4 +321,83 @@ fn the_demo_never_removes_a_folder_that_is_not_its_own() {
     assert_eq!(code, 1);
     contains(&message, "is no earlier tour");
     assert!(Path::new(&place.at("old/precious")).exists());
+}
+
+#[test]
+fn a_dead_mount_is_taken_away_and_the_same_bridge_elsewhere_goes_on() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    Program::new("kill").args(["-9", &place.daemon_pid()]).status().expect("it runs");
+    let other = place.at("other");
+    fs::create_dir(&other).expect("a folder");
+    let (code, message) = place.run(&["mount", &place.text("bridge.toml"), &place.text("other")]);
+    assert_eq!(code, 0, "{message}");
+    let (code, message) = place.run(&["umount", &place.text("mnt")]);
+    assert_eq!(code, 0, "{message}");
+    contains(&message, "already gone");
+    assert!(!place.is_mounted());
+    fs::write(other.join("file"), "still served").expect("written");
+    // And at once again: what is ending is waited for.
+    assert_eq!(place.run(&["umount", &place.text("other")]).0, 0);
+    assert_eq!(place.mount().0, 0);
+}
+
+#[test]
+fn a_ledger_is_never_used_with_other_stores_than_its_own() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+    let standard = place.standard_config();
+    place.write_config(
+        &standard.replace("old = \"left\"\nnew = \"right\"", "old = \"right\"\nnew = \"left\""),
+    );
+    let (code, message) = place.mount();
+    assert_eq!(code, 1, "{message}");
+    contains(&message, "was made with `old` = file://");
+    fs::create_dir(place.at("another")).expect("a folder");
+    place.write_config(&standard.replace("/new\"", "/another\""));
+    let (code, message) = place.mount();
+    assert_eq!(code, 1, "{message}");
+    contains(&message, "was made with `new` = file://");
+    assert!(!place.is_mounted());
+    fs::rename(place.at("new"), place.at("moved")).expect("renamed");
+    place.write_config(&standard.replace("/new\"", "/moved\""));
+    let (code, message) = place.mount();
+    assert_eq!(code, 0, "a folder that was moved is the same store: {message}");
+}
+
+/// A folder cannot hold `a` beside `a/b`, so the order in which the stores follow matters.
+#[test]
+fn names_that_turn_from_file_to_directory_and_back_reach_both_folders() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    let at = |name: &str| place.at("mnt").join(name);
+    for round in 0..10 {
+        fs::write(at("a"), format!("first {round}")).expect("written");
+        fs::remove_file(at("a")).expect("removed");
+        fs::create_dir(at("a")).expect("a directory");
+        fs::write(at("a/x"), "below").expect("written");
+        fs::rename(at("a/x"), at("t")).expect("renamed");
+        fs::remove_dir(at("a")).expect("removed");
+        fs::rename(at("t"), at("a")).expect("a file again");
+        fs::rename(at("a"), at("t")).expect("renamed");
+        fs::create_dir(at("a")).expect("a directory again");
+        fs::rename(at("t"), at("a/t")).expect("renamed below its old name");
+        fs::write(at("b"), format!("last {round}")).expect("written");
+        fs::remove_dir_all(at("a")).expect("removed");
+        fs::rename(at("b"), at("a")).expect("renamed");
+        fs::remove_file(at("a")).expect("removed");
+    }
+    fs::create_dir(at("a")).expect("a directory");
+    fs::write(at("a/end"), "end").expect("written");
+    let (code, message) = place.run(&["umount", &place.text("mnt")]);
+    assert_eq!(code, 0);
+    contains(&message, "nothing waits to be sent");
+    for folder in ["old", "new"] {
+        assert_eq!(fs::read_to_string(place.at(folder).join("a/end")).expect("there"), "end");
+        let names = fs::read_dir(place.at(folder)).expect("listed").filter_map(Result::ok);
+        let mut names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".bridgefs", "a"]);
+    }
 }

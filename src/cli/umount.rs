@@ -28,7 +28,13 @@ impl Umount {
         let Some(mount) = mount_of(&self.mountpoint) else { return self.without_daemon() };
         let client = Client::new(&mount.socket);
         let request = StopRequest { drain_s: self.drain, lazy: self.lazy };
-        match block_on(async { Ok(client.stop(request).await) })? {
+        let stop = async {
+            // A dead mount's bridge may be mounted elsewhere by now: that one is not to be ended.
+            let elsewhere = client.status().await.is_ok_and(|now| now.mountpoint != mount.mountpoint);
+            Ok(if elsewhere { None } else { Some(client.stop(request).await) })
+        };
+        let Some(answer) = block_on(stop)? else { return self.without_daemon() };
+        match answer {
             Ok(stopped) => self.report(stopped),
             Err(ClientError::NotRunning { .. }) => self.without_daemon(),
             Err(error) => Err(error.into()),
@@ -42,7 +48,7 @@ impl Umount {
         }
         let shown = self.mountpoint.display();
         match stopped.pending {
-            0 => show(&format!("{shown} is unmounted; both stores have everything.\n"))?,
+            0 => show(&format!("{shown} is unmounted; nothing waits to be sent.\n"))?,
             pending => show(&format!(
                 "{shown} is unmounted. {} ({}) not on every store yet: safe in the journal, and sent at the next \
                  mount. Do not delete the state directory.\n",

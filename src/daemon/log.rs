@@ -14,8 +14,13 @@ pub enum LogTo {
 /// one JSON object a line. A log that is already there stays.
 pub fn start_log(to: LogTo) {
     let filter = EnvFilter::try_from_env("BRIDGEFS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A line that cannot be written (the disk of the log is full) is lost. Told about on standard error, which is
+    // that same full file, it would be a panic in whatever thread had something to say.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false);
     let started = if std::env::var("BRIDGEFS_LOG_FORMAT").is_ok_and(|format| format == "json") {
         lines.json().finish().try_init()
     } else {

@@ -59,8 +59,13 @@ impl Memo {
     }
 
     pub(super) fn recall(&self, store: &StoreConfig) -> Result<Option<Remembered>, DaemonError> {
+        self.recall_at(&store.location.to_string())
+    }
+
+    /// As [`Memo::recall`], of the store at a URL.
+    pub(super) fn recall_at(&self, url: &str) -> Result<Option<Remembered>, DaemonError> {
         let _turn = self.turn.lock();
-        Ok(self.read()?.remove(&store.location.to_string()))
+        Ok(self.read()?.remove(url))
     }
 
     pub(super) fn remember(&self, store: &StoreConfig, what: Remembered) -> Result<(), DaemonError> {

@@ -65,7 +65,7 @@ async fn start_and_serve(
 /// Ledger first: its lock keeps a second daemon away from everything else.
 async fn build(config: &Config) -> Result<Arc<Bridge>, DaemonError> {
     let ledger = parts::open_ledger(&config.bridge.state_dir)?;
-    let raw = stores::open(&config.stores, &config.bridge.state_dir, ledger.bridge_id()).await?;
+    let raw = stores::open(&config.stores, &config.bridge.state_dir, &ledger).await?;
     let stores = crate::object::PerSide {
         old: stores::stack(&config.stores.old, raw.old),
         new: stores::stack(&config.stores.new, raw.new),

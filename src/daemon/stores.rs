@@ -8,7 +8,8 @@ use super::memo::{Memo, Remembered};
 use crate::bridge::StoreHandle;
 use crate::clock::Clock;
 use crate::config::{Location, StoreConfig};
-use crate::object::{NanoTime, PerSide};
+use crate::ledger::Ledger;
+use crate::object::{NanoTime, PerSide, Side};
 use crate::store::breaker::Breaker;
 use crate::store::folder::FolderStore;
 use crate::store::limit::{Limited, Limits};
@@ -45,13 +46,52 @@ pub(super) fn stack(config: &StoreConfig, raw: SharedStore) -> StoreHandle {
 pub(super) async fn open(
     stores: &PerSide<StoreConfig>,
     state_dir: &Path,
-    bridge_id: &str,
+    ledger: &Ledger,
 ) -> Result<PerSide<SharedStore>, DaemonError> {
     let memo = Memo::in_folder(state_dir);
     let (old, new) = futures::join!(open_one(&stores.old, &memo), open_one(&stores.new, &memo));
     let opened = PerSide { old: old?, new: new? };
-    super::alias::refuse_aliases(stores, &opened, bridge_id).await?;
+    let failed = |source| DaemonError::Ledger { state_dir: state_dir.to_owned(), source };
+    let mut to_note = Vec::new();
+    for (side, config) in stores.iter() {
+        let known = ledger.store_of(side).map_err(failed)?;
+        if known.as_ref() != Some(&config.location.to_string()) {
+            refuse_strange_store(state_dir, &memo, side, known.as_deref(), config)?;
+            to_note.push(side);
+        }
+    }
+    super::alias::refuse_aliases(stores, &opened, ledger.bridge_id()).await?;
+    for side in to_note {
+        ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
+    }
     Ok(opened)
+}
+
+/// Receipts belong to one store. Under another one, or with the two exchanged, the ledger would call
+/// current what the store does not hold, and the two sides would stay different without a finding. A folder
+/// that was only moved is known by its identity.
+fn refuse_strange_store(
+    state_dir: &Path,
+    memo: &Memo,
+    side: Side,
+    known: Option<&str>,
+    config: &StoreConfig,
+) -> Result<(), DaemonError> {
+    let Some(known) = known else { return Ok(()) };
+    let now = config.location.to_string();
+    let identity = memo.recall_at(&now)?;
+    if matches!(identity, Some(Remembered::Folder { .. })) && memo.recall_at(known)? == identity {
+        return Ok(());
+    }
+    Err(DaemonError::Unsafe {
+        why: format!(
+            "the ledger in {} was made with `{side}` = {known}, but the configuration now names {now}. What the \
+             ledger knows of the one store would be believed of the other: reads could be old, and what differs \
+             would be called equal. Nothing was mounted and nothing was changed. Name the stores as before, or \
+             start a new bridge with an empty state_dir, once this one has nothing to do (`bridgefs status`)",
+            state_dir.display()
+        ),
+    })
 }
 
 async fn open_one(config: &StoreConfig, memo: &Memo) -> Result<SharedStore, DaemonError> {

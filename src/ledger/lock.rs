@@ -4,11 +4,17 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions, set_permissions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
+
+/// How long a holder that is on its way out may take: one that was just unmounted or killed still closes its
+/// files, and `umount && mount` must not fail for that.
+const LEAVING_MAX: Duration = Duration::from_secs(3);
 
 /// The held lock; dropping it lets another daemon in.
 #[derive(Debug)]
@@ -29,7 +35,7 @@ impl StateLock {
         let file = private_file(&state_dir.join("lock"))?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
-            Err((file, Errno::EWOULDBLOCK)) => return Err(in_use(state_dir, file)),
+            Err((file, Errno::EWOULDBLOCK)) => when_the_holder_left(state_dir, file)?,
             Err((_, errno)) => return Err(failed("cannot lock the state directory", errno.into())),
         };
         file.set_len(0)
@@ -53,6 +59,21 @@ fn disk_error(what: String, error: std::io::Error) -> LedgerError {
     let full = error.kind() == std::io::ErrorKind::StorageFull;
     let kind = if full { LedgerErrorKind::Full } else { LedgerErrorKind::Io };
     LedgerError::caused(kind, format!("{what}: {error}"), error)
+}
+
+/// Waits for the lock on a thread of its own, because `flock` has no deadline. A thread that comes too late
+/// gets the lock some day, and drops it at once.
+fn when_the_holder_left(state_dir: &Path, file: File) -> LedgerResult<Flock<File>> {
+    let failed = |error| disk_error(format!("cannot wait for the lock of {}", state_dir.display()), error);
+    let waiting = file.try_clone().map_err(failed)?;
+    let (got, lock) = mpsc::channel();
+    let wait = move || drop(got.send(Flock::lock(waiting, FlockArg::LockExclusive)));
+    std::thread::Builder::new().name("state-lock".to_owned()).spawn(wait).map_err(failed)?;
+    match lock.recv_timeout(LEAVING_MAX) {
+        Ok(Ok(lock)) => Ok(lock),
+        Ok(Err((_, errno))) => Err(failed(errno.into())),
+        Err(_late) => Err(in_use(state_dir, file)),
+    }
 }
 
 fn in_use(state_dir: &Path, mut file: File) -> LedgerError {
@@ -86,6 +107,17 @@ mod tests {
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(held);
         StateLock::take(&state_dir).expect("free again");
+    }
+
+    #[test]
+    fn a_holder_on_its_way_out_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = StateLock::take(dir.path()).expect("free");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| StateLock::take(dir.path()));
+            drop(held);
+            second.join().expect("no panic").expect("free in the end");
+        });
     }
 
     #[test]

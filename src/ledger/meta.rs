@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{LedgerError, LedgerErrorKind, LedgerResult};
-use crate::object::Ino;
+use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult};
+use crate::object::{Ino, Side};
 
 /// How many inode numbers one transaction takes in advance.
 const INO_CHUNK: u64 = 1024;
@@ -12,6 +12,25 @@ pub(super) const BRIDGE_ID: &str = "bridge_id";
 pub(super) const NEXT_INO: &str = "next_ino";
 pub(super) const OPEN_FINDINGS: &str = "open_findings";
 pub(super) const BARRIER: &str = "barrier";
+
+impl Ledger {
+    /// The address of the store whose receipts stand under `side`; `None` until it was noted.
+    pub fn store_of(&self, side: Side) -> LedgerResult<Option<String>> {
+        self.read(|conn| text(conn, store_name(side)))
+    }
+
+    /// Durable. Notes the address of the store whose receipts stand under `side`.
+    pub async fn note_store(&self, side: Side, address: String) -> LedgerResult<()> {
+        self.durable(move |tx| set(tx.conn, store_name(side), &address)).await
+    }
+}
+
+fn store_name(side: Side) -> &'static str {
+    match side {
+        Side::Old => "store_old",
+        Side::New => "store_new",
+    }
+}
 
 pub(super) fn text(conn: &Connection, name: &str) -> LedgerResult<Option<String>> {
     let mut statement = conn.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;

@@ -24,6 +24,7 @@ mod intents;
 mod lock;
 mod meta;
 mod nodes;
+mod obstacles;
 mod open;
 mod paths;
 mod readers;
@@ -44,6 +45,7 @@ mod writer;
 mod tests;
 
 pub use error::{LedgerError, LedgerErrorKind, LedgerResult};
+pub use obstacles::Obstacle;
 pub use open::{Ledger, LedgerCounters, LedgerMode, LedgerOptions};
 pub use rename::Renamed;
 pub use scan::{Scan, ScanId};

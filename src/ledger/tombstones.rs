@@ -190,7 +190,7 @@ pub(super) fn something_below(conn: &Connection, side: Side, prefix: &str) -> Le
 }
 
 /// The first text behind all that begin with `prefix`, which ends in a slash: `0` follows `/` in ASCII.
-fn prefix_end(prefix: &str) -> String {
+pub(super) fn prefix_end(prefix: &str) -> String {
     format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix))
 }
 

@@ -12,15 +12,17 @@
 //! | `locks` | one at a time per key; keys that must stay for now |
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
-use crate::clock::{Instant, timeout_at};
+use crate::clock::{Instant, sleep, timeout_at};
 use crate::object::{Ino, Key, Side};
 
 mod condition;
@@ -41,6 +43,9 @@ const DOUBT: Duration = Duration::from_secs(60);
 /// The same for requests of a process that was killed: its connections are closed, so what has not
 /// arrived will not.
 const DOUBT_AFTER_START: Duration = Duration::from_secs(5);
+
+/// A lane that failed inside rests so long, so that it cannot keep the host busy with failing.
+const LANE_RESTART: Duration = Duration::from_secs(5);
 
 /// The unit in which memory for uploads is counted, in bytes.
 const MEMORY_UNIT: u64 = 64 << 10;
@@ -165,7 +170,7 @@ impl Bridge {
     /// Starts the lanes and the probes of the breakers.
     pub fn run(self: &Arc<Self>) -> BridgeTasks {
         let mut handles: Vec<JoinHandle<()>> =
-            Side::BOTH.into_iter().map(|side| tokio::spawn(Arc::clone(self).lane(side))).collect();
+            Side::BOTH.into_iter().map(|side| tokio::spawn(Arc::clone(self).lane_for_ever(side))).collect();
         handles
             .extend(Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self.handle(side).breaker).run_probe())));
         let bridge = Arc::clone(self);
@@ -176,6 +181,18 @@ impl Bridge {
             }
         }));
         BridgeTasks { handles }
+    }
+
+    /// A lane that ended by a panic would leave its store behind for as long as the daemon lives, and nobody
+    /// would be told: it begins again with what the ledger says.
+    async fn lane_for_ever(self: Arc<Self>, side: Side) {
+        loop {
+            let lane = AssertUnwindSafe(Arc::clone(&self).lane(side)).catch_unwind();
+            if lane.await.is_err() {
+                tracing::error!(%side, "the replication to this store failed inside; it begins again");
+            }
+            sleep(LANE_RESTART).await;
+        }
     }
 
     /// Waits until every change is on every store that it must reach, at most `limit`.

@@ -4,7 +4,7 @@ use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
 use crate::ledger::{
-    BlockReason, FindingKind, NewFinding, NewReceipt, Node, ReceiptOutcome, Replica, TombstoneState,
+    BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, TombstoneState,
 };
 use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
 use crate::store::{ErrorKind, ObjectMeta};
@@ -73,6 +73,7 @@ impl Situation {
 impl Bridge {
     /// Brings one node up to date on one store.
     pub(super) async fn sync_node(&self, side: Side, ino: Ino) -> BridgeResult<Outcome> {
+        let mut refusals = 0;
         for _ in 0..STEPS_MAX {
             match blocking(|| self.ledger.intent(ino, side))? {
                 None => {
@@ -93,6 +94,16 @@ impl Bridge {
             match self.take_step(side, &situation, step).await {
                 Ok(Outcome::Done) => {}
                 Ok(later @ (Outcome::Later(_) | Outcome::NotBefore(_))) => return Ok(later),
+                Err(error) if error.store_kind() == Some(ErrorKind::Unsupported) => {
+                    if let Some(later) = self.clear_the_way(side, &situation.key).await? {
+                        return Ok(later);
+                    }
+                    // What stood in the way may have gone since the refusal: only the second one counts.
+                    refusals += 1;
+                    if refusals > 1 {
+                        return self.refused(side, &situation, error).await;
+                    }
+                }
                 Err(error) => return self.refused(side, &situation, error).await,
             }
         }
@@ -158,6 +169,12 @@ impl Bridge {
                 Some(ino) => next = ino,
             }
         }
+        self.let_go(side, occupant).await?;
+        Ok(None)
+    }
+
+    /// Brings a node's content here, so that its object under an old name may go.
+    async fn let_go(&self, side: Side, occupant: Ino) -> BridgeResult<()> {
         if self.staged(occupant)?.is_none() {
             let content = self.open(occupant).await?;
             let lease = self.stage(&content, content.size()).await?;
@@ -170,7 +187,26 @@ impl Bridge {
         self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
         self.ledger.request(occupant, side, self.clock.now()).await?;
         self.replicator.wake_all();
-        Ok(None)
+        Ok(())
+    }
+
+    /// A folder cannot hold a file beside a directory of the same name. Where a name has become the one after
+    /// having been the other, a refusal only means that the old object is still there: it goes first. If it
+    /// is to move, it may be waiting for us, or be our own, so it is not waited for.
+    async fn clear_the_way(&self, side: Side, key: &Key) -> BridgeResult<Option<Outcome>> {
+        let occupant = match blocking(|| self.ledger.obstacle(side, key))? {
+            None => return Ok(None),
+            Some(Obstacle::Deletion) => return Ok(Some(Outcome::Later("what was deleted there goes first"))),
+            Some(Obstacle::Object(occupant)) => occupant,
+        };
+        let stands_at = blocking(|| self.ledger.replicas(occupant))?[side].clone().map(|r| r.receipt.key);
+        if let Some(stands_at) = stands_at
+            && let Some(_key) = self.replicator.locks.try_lock(side, &[&stands_at])
+            && blocking(|| self.ledger.obstacle(side, key))? == Some(Obstacle::Object(occupant))
+        {
+            self.let_go(side, occupant).await?;
+        }
+        Ok(Some(Outcome::Later("what was renamed away from there goes first")))
     }
 
     async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {

@@ -9,12 +9,16 @@ use super::index::IndexFile;
 use super::names::{Name, block_len, disk_cost, has_index};
 use super::registry::{Idle, Victim};
 use super::table::{BlockState, Table};
-use crate::cache::disk::{self, SpaceProbe};
+use crate::cache::disk::{self, Space, SpaceProbe};
 use crate::cache::options::KeepFree;
 use crate::object::BLOCK_BYTES;
 
 /// A version that is larger than what is needed by this much loses blocks instead of everything.
 const THIN_OUT_FROM: u64 = 16 * BLOCK_BYTES;
+
+/// What staged content leaves free of the disk, at most: the ledger writes there too, and content that filled the
+/// last block could never be confirmed, so never be removed.
+const LEDGER_ROOM_MAX: u64 = 64 << 20;
 
 /// What cached versions may take.
 #[derive(Debug)]
@@ -37,6 +41,19 @@ impl Limits {
 }
 
 impl Blocks {
+    /// Whether `need` more bytes of staged content leave room for the ledger, after evicting if they must.
+    pub(in crate::cache) fn leave_room_for_ledger(&self, need: u64) -> io::Result<()> {
+        let short = |space: Space| {
+            let room = (space.total / 20).min(LEDGER_ROOM_MAX);
+            room.saturating_add(need).saturating_sub(space.available)
+        };
+        let missing = short(self.limits.probe.space()?);
+        if missing > 0 && self.free_disk(missing) < missing && short(self.limits.probe.space()?) > 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     /// Makes room for `need` bytes and charges them to `name` -> whether they fit. What is in use stays, so
     /// they may not.
     pub(super) fn admit(&self, name: Name, need: u64) -> io::Result<bool> {

@@ -47,6 +47,7 @@ impl Fill {
                 "a piece lies beyond the announced length",
             ));
         };
+        self.area.blocks.leave_room_for_ledger(data.len() as u64)?;
         match self.part.file.write_all_at(data, offset) {
             Err(e) if disk::is_full(&e) && self.area.blocks.free_disk(data.len() as u64) > 0 => {
                 self.part.file.write_all_at(data, offset)?;

@@ -161,6 +161,7 @@ impl Lease {
 
     /// A full disk is tried again after cached blocks have made room: writes matter more than they do.
     fn put(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.area.blocks.leave_room_for_ledger(data.len() as u64)?;
         match self.0.file.write_all_at(data, offset) {
             Err(e) if disk::is_full(&e) && self.0.area.blocks.free_disk(data.len() as u64) > 0 => {
                 self.0.file.write_all_at(data, offset)

@@ -107,3 +107,15 @@ fn staged_data_pushes_cached_data_off_the_disk_and_is_not_pushed_itself() {
     fill(&cache, 50, 8 * MIB);
     assert_eq!(cache.lease(Ino(99)).unwrap().unwrap().len(), 32 * MIB);
 }
+
+#[test]
+fn staged_data_leaves_the_ledger_room_to_confirm_it() {
+    let dir = TempDir::new().unwrap();
+    let disk = SmallDisk { dir: dir.path().to_owned(), total: 40 * MIB };
+    let cache = Cache::open_on(dir.path(), options(64 * MIB), Box::new(disk)).unwrap();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    let refused = (0..40).find_map(|_| lease.append(&content(1, MIB)).err()).expect("the disk is full");
+    assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+    assert!(disk_used(dir.path()) <= 38 * MIB);
+    assert!(lease.len() >= 36 * MIB);
+}
