@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bridgefs::clock::Instant;
 
-/// An operation that took longer than this was waiting for a store.
-pub(crate) const STALL: Duration = Duration::from_millis(1500);
+/// An operation that took longer than this was waiting for a store: a silent one is suspected after 2 s.
+pub(crate) const STALL: Duration = Duration::from_secs(2);
 
 /// What the probe saw.
 #[derive(Debug, Default)]
@@ -52,9 +52,16 @@ impl History {
     }
 }
 
-/// Works in `dir` until `stop`.
-pub(crate) fn work(dir: &Path, history: &History, stop: &AtomicBool) -> Seen {
-    let mut probe = Probe { start: Instant::now(), seen: Seen::default() };
+impl Seen {
+    /// How many stalls began before that time.
+    pub(crate) fn stalls_before(&self, end: Duration) -> usize {
+        self.stalls.iter().filter(|(_, begun, _)| *begun < end).count()
+    }
+}
+
+/// Works in `dir` until `stop`; times count from `start`.
+pub(crate) fn work(dir: &Path, history: &History, start: Instant, stop: &AtomicBool) -> Seen {
+    let mut probe = Probe { start, seen: Seen::default() };
     let mut round = 0;
     while !stop.load(Ordering::SeqCst) {
         probe.round(dir, history, round);
