@@ -12,6 +12,7 @@ use crate::bridge::{
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
 use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
+use crate::store::remote::PROBE_PREFIX;
 use crate::store::{
     ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError,
 };
@@ -62,7 +63,7 @@ impl Bridge {
             return Ok(Some(node));
         }
         let dir = self.directory(parent)?;
-        if self.knows_all(&dir) {
+        if self.knows_all(&dir) || (parent == Ino::ROOT && PROBE_PREFIX.strip_suffix('/') == Some(name)) {
             return Ok(None);
         }
         let key = self.child_key(parent, name)?;
@@ -318,7 +319,7 @@ impl Bridge {
     async fn found_on_page(&self, side: Side, prefix: &str, page: ListPage) -> BridgeResult<Vec<Found>> {
         let mut found = Vec::with_capacity(page.objects.len() + page.prefixes.len());
         let mut directories = std::collections::HashSet::new();
-        for below in page.prefixes {
+        for below in page.prefixes.into_iter().filter(|below| below != PROBE_PREFIX) {
             let name = below.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('/'));
             match name.filter(|name| is_name(name)) {
                 Some(name) => {

@@ -20,6 +20,9 @@ use crate::store::{
 /// Where the probe's objects stand, below the store's prefix.
 pub const PROBE_PREFIX: &str = ".bridgefs-probe/";
 
+/// Objects of a probe that was killed are removed by a later one, when no probe can still need them.
+const LEFT_BEHIND: NanoTime = 600 * 1_000_000_000;
+
 /// A tag that no object has; a number, because Google's tags are numbers.
 const NO_ETAG: &str = "1";
 
@@ -46,12 +49,28 @@ pub(super) async fn probe(known: &Dialect) -> StoreResult<ProbeReport> {
     let latency = start.elapsed();
     // The date is cut off to whole seconds: half a second is what it lacks on average.
     let clock_skew = date.map(|date| date + 500_000_000 - Clock::System.now());
+    if let Some(date) = date {
+        remove_left_behind(store, date - LEFT_BEHIND).await?;
+    }
     let trial = Trial::new(store)?;
     let found = trial.run(&dialect).await;
     trial.clean_up().await;
     let (capabilities, quirks) = found?;
     known.learn(capabilities, quirks);
     Ok(ProbeReport { capabilities, clock_skew, latency })
+}
+
+/// Removes what a probe that did not end left before `until`, by the store's clock.
+async fn remove_left_behind(store: &dyn Store, until: NanoTime) -> StoreResult<()> {
+    let request =
+        ListRequest { prefix: PROBE_PREFIX.to_owned(), one_level: false, max_entries: 1000, token: None };
+    for object in store.list(&request).await?.objects.iter().filter(|object| object.modified < until) {
+        match store.delete(&object.key, None).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The objects of one probe.
