@@ -56,6 +56,17 @@ impl Umount {
                 units::bytes(stopped.bytes)
             ))?,
         }
+        if stopped.blocked > 0 {
+            show(&format!(
+                "{} refused by a store and may stand nowhere but in the journal: mount again, and see `bridgefs \
+                 findings`. Do not delete the state directory.\n",
+                if stopped.blocked == 1 {
+                    "1 change is".to_owned()
+                } else {
+                    format!("{} changes are", stopped.blocked)
+                },
+            ))?;
+        }
         Ok(Outcome::Done)
     }
 

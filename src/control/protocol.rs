@@ -61,6 +61,9 @@ pub struct Stopped {
     pub pending: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Changes that a store refuses: the journal may hold the only copy.
+    #[serde(default)]
+    pub blocked: u64,
 }
 
 /// The body of every answer that is a refusal.

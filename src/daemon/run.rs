@@ -179,7 +179,7 @@ async fn stop(bridge: &Bridge, tasks: BridgeTasks, limit: Duration, signals: &mu
                 bytes = left.bytes,
                 "stopped; this much stays in the journal"
             );
-            Stopped { pending: left.pending, bytes: left.bytes }
+            Stopped { pending: left.pending, bytes: left.bytes, blocked: left.blocked }
         }
         Err(error) => {
             tracing::error!(%error, "stopped; the ledger could not say what stays in the journal");

@@ -51,6 +51,13 @@ impl Write<'_> {
         }
     }
 
+    fn is_copy(&self) -> bool {
+        match self {
+            Write::Copy(..) => true,
+            Write::Put(..) | Write::Complete(..) => false,
+        }
+    }
+
     /// The condition as far as the store obeys it.
     fn obeyable(&self, can: Capabilities, condition: Condition) -> Condition {
         let obeyed = match (self, &condition) {
@@ -104,10 +111,20 @@ impl Bridge {
     ) -> BridgeResult<Placed> {
         let store = &self.handle(side).store;
         let mut condition = first;
+        let mut only_looks = false;
         for _ in 0..LOOKS_MAX {
-            let asked = write.obeyable(store.capabilities(), condition);
+            let asked = match only_looks {
+                true => Condition::Always,
+                false => write.obeyable(store.capabilities(), condition),
+            };
             let refused = match write.run(store.as_ref(), key, &asked).await {
                 Ok(etag) => return Ok(Placed { etag, meta_is_current: true }),
+                // Some servers check no condition on a copy. Refusing them would leave every renamed object
+                // under its old name for ever: what stands there is looked at, then copied over.
+                Err(e) if e.kind() == ErrorKind::Unsupported && !only_looks && write.is_copy() => {
+                    only_looks = true;
+                    e
+                }
                 Err(e) if e.kind() == ErrorKind::PreconditionFailed || e.kind() == ErrorKind::NotFound => e,
                 Err(e) => return Err(self.failed_write(side, key, e)),
             };
@@ -156,7 +173,14 @@ impl Bridge {
     async fn keep_aside(&self, side: Side, key: &Key, info: &ObjectInfo) -> BridgeResult<()> {
         let tag = crc32fast::hash(info.etag.as_str().as_bytes());
         let aside = Key::new(format!("{key}.bridgefs-kept-{tag:08x}")).expect("longer than a key");
-        let copied = self.handle(side).store.copy(key, &info.etag, &aside, &Condition::Absent).await;
+        let store = &self.handle(side).store;
+        let copied = match store.copy(key, &info.etag, &aside, &Condition::Absent).await {
+            // The name says whose content it is, so overwriting changes nothing.
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                store.copy(key, &info.etag, &aside, &Condition::Always).await
+            }
+            other => other,
+        };
         match copied {
             Ok(_) => {}
             // Kept by an earlier try, or changed again: then the next look sees it.

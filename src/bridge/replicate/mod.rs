@@ -117,6 +117,8 @@ pub struct Drained {
     pub pending: u64,
     /// Bytes of those.
     pub bytes: u64,
+    /// Changes that a store refuses, which are not waited for. The journal may hold the only copy.
+    pub blocked: u64,
 }
 
 impl Replicator {
@@ -213,6 +215,7 @@ impl Bridge {
     pub fn left(&self) -> BridgeResult<Drained> {
         let summary = blocking(|| self.ledger.summary())?;
         let pending = summary.sides.iter().map(|s| s.pending + s.deletions).sum();
-        Ok(Drained { pending, bytes: summary.sides.iter().map(|s| s.pending_bytes).sum() })
+        let bytes = summary.sides.iter().map(|s| s.pending_bytes).sum();
+        Ok(Drained { pending, bytes, blocked: summary.sides.iter().map(|s| s.blocked).sum() })
     }
 }
