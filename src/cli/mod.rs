@@ -49,6 +49,15 @@ enum Verb {
     Demo(demo::Demo),
 }
 
+/// The error and its causes in one line; a cause that the text before already says is not said again.
+fn message_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
+    })
+}
+
 /// What a verb that ran to its end has to say to the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -65,7 +74,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Refused) => ExitCode::FAILURE,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bridgefs: {error:#}");
+            eprintln!("bridgefs: {}", message_of(&error));
             ExitCode::FAILURE
         }
     }
@@ -111,4 +120,19 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 /// The configuration given with `--config`, else `$BRIDGEFS_CONFIG`.
 fn chosen_config(given: Option<&PathBuf>) -> Option<PathBuf> {
     given.cloned().or_else(|| std::env::var_os("BRIDGEFS_CONFIG").map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::message_of;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("no such folder");
+        let error = error.context("opening x: no such folder");
+        let error = Err::<(), _>(error).context("mounting").expect_err("failed");
+        assert_eq!(message_of(&error), "mounting: opening x: no such folder");
+    }
 }
