@@ -375,6 +375,12 @@ impl Run {
         self.world.bridge()
     }
 
+    /// Whether an answer of that store is waited for while all is well: a primary's always (reads prefer
+    /// it), a secondary's only when both must acknowledge.
+    pub(crate) fn waits_for(&self, side: Side) -> bool {
+        self.setup.ack == AckPolicy::Both || self.stage.route().primary == side
+    }
+
     /// No handle is open and nothing is dirty any more.
     pub(crate) async fn close_all(&mut self) -> Check {
         self.commit_dirty().await?;

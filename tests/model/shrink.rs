@@ -57,6 +57,6 @@ fn shorten(setup: Setup, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, S
 fn promise(why: &str) -> &str {
     let said = why.rsplit_once("}: ").map_or(why, |(_, said)| said);
     let said = why.find(": P").map_or(said, |at| &why[at + 2..]);
-    let end = said.find(|c: char| c == '`' || c == ':').unwrap_or(said.len());
+    let end = said.find(['`', ':']).unwrap_or(said.len());
     said[..end].trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ')
 }

@@ -159,6 +159,9 @@ pub fn generate(seed: u64, dims: Dimensions) -> (Setup, Vec<Step>) {
         steps.push(Step::Do(Op::Mkdir(Path { dir: "", name: dir })));
     }
     steps.push(Step::Do(Op::Mkdir(Path { dir: "a", name: "c" })));
+    if setup.history && dice.percent(30) {
+        steps.extend(dice.history_story());
+    }
     let count = dice.rng.random_range(5..50);
     for _ in 0..count {
         steps.push(dice.step(dims));
@@ -222,6 +225,19 @@ impl Dice {
             };
             return step;
         }
+    }
+
+    /// A name of history goes before its directory was ever listed, and its object may stand there longer.
+    fn history_story(&mut self) -> Vec<Step> {
+        let path = Path { dir: "h", name: self.of(&["a", "b"]) };
+        let gone = Op::Unlink { path, open: false };
+        let moved = Op::Rename { from: path, to: self.path(), mode: RenameMode::Replace, open: false };
+        let mut steps = vec![Step::Do(Op::Lookup(path)), Step::Do(self.of(&[gone, moved]))];
+        if self.percent(50) {
+            steps.push(self.pause());
+        }
+        steps.extend([Step::Do(Op::Lookup(path)), Step::Do(Op::List("h")), Step::CheckAll]);
+        steps
     }
 
     /// An upload is late, and arrives after its key was written again, removed, made anew or renamed.

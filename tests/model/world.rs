@@ -158,6 +158,12 @@ impl World {
         Ok(())
     }
 
+    /// The disk of the cache is replaced by an empty one; only between a stop and a start, and only when
+    /// nothing is staged.
+    pub fn forget_cache(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("cache")).expect("the cache is there");
+    }
+
     /// The running bridge.
     pub fn bridge(&self) -> Arc<Bridge> {
         Arc::clone(&self.up.as_ref().expect("a process runs").bridge)

@@ -11,7 +11,7 @@ use crate::tree::Blob;
 pub(crate) struct Pinned {
     content: Content,
     expected: Blob,
-    hold: Option<Hold>,
+    pub(super) hold: Option<Hold>,
     /// Its name was removed without a hold, or overwritten: its bytes may be gone.
     doomed: bool,
 }
