@@ -146,7 +146,11 @@ impl Bridge {
         if info.etag != replica.receipt.etag && !replica.receipt.etag.as_str().is_empty() {
             return self.changed_outside(node, side, &key, &info).await;
         }
-        let origin = if side == routing.authority { Origin::Read } else { node.origin };
+        // Any replica has the attributes; that a name is there at all only the authority can confirm.
+        let origin = match node.origin {
+            Origin::Unproven if side != routing.authority => Origin::Unproven,
+            Origin::Unproven | Origin::Listed | Origin::Read | Origin::Mount => Origin::Read,
+        };
         let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&info)) };
         let on = FoundOn { side, origin, now: self.clock.now() };
         let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;

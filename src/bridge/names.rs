@@ -64,7 +64,7 @@ impl Bridge {
 
     /// The attributes of an object that was only listed are guesses. One that is changed writes all of
     /// them to the stores, so the others must be known first: else its owner would be lost unseen.
-    async fn read_attrs(&self, ino: Ino) -> BridgeResult<()> {
+    pub(crate) async fn read_attrs(&self, ino: Ino) -> BridgeResult<()> {
         let Some(node) = blocking(|| self.ledger.node(ino))? else { return Ok(()) };
         if node.kind == Kind::Directory || !is_guessed(&node) {
             return Ok(());

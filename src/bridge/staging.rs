@@ -71,12 +71,23 @@ impl StagingTable {
         self.overtaken.lock().remove(&ino);
     }
 
-    /// Forgets exactly this commit, not one that came after it.
-    fn forget_commit(&self, ino: Ino, committed: &Arc<Committed>) {
+    /// Runs `promote` while this commit is the last one, and forgets the commit if the file is gone then.
+    /// A commit holds a lease until it is noted here: it has either been noted, or `promote` sees the lease.
+    fn promote_last(
+        &self,
+        ino: Ino,
+        committed: &Arc<Committed>,
+        promote: impl FnOnce() -> BridgeResult<Promotion>,
+    ) -> BridgeResult<()> {
         let mut files = self.files.lock();
-        if files.get(&ino).is_some_and(|known| Arc::ptr_eq(known, committed)) {
-            files.remove(&ino);
+        if !files.get(&ino).is_some_and(|known| Arc::ptr_eq(known, committed)) {
+            return Ok(());
         }
+        match promote()? {
+            Promotion::Done | Promotion::Absent => drop(files.remove(&ino)),
+            Promotion::Leased | Promotion::Changed => {}
+        }
+        Ok(())
     }
 
     /// Whether a file has been found changed after its commit for too long.
@@ -111,11 +122,14 @@ impl Bridge {
         blocking(|| self.cache.stage_empty(ino)).map_err(|e| BridgeError::from_disk("make a staged file", e))
     }
 
-    /// Brings the first `keep` bytes of a content into a staged file, to be changed there.
+    /// Brings the first `keep` bytes of a content into a staged file, to be changed there. What is changed
+    /// is uploaded with its attributes, so a file that was only listed has them read first, though none
+    /// of its bytes are kept: `Unavailable` if the store that has them cannot be asked.
     pub async fn stage(&self, content: &Content, keep: u64) -> BridgeResult<Lease> {
         if let Some(lease) = self.staged(content.ino())? {
             return Ok(lease);
         }
+        self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
         self.reserve(keep).await?;
         let disk = |e| BridgeError::from_disk("write a staged file", e);
@@ -188,6 +202,12 @@ impl Bridge {
 
     /// Turns a staged file into ordinary cache if a store has its content, no store waits for it, and
     /// nobody uses or changed it; removes it if its node is gone.
+    ///
+    /// It never drops the only current copy: a receipt counts only for `node.version`, and a commit makes
+    /// the next version with its intents in one transaction, so one of an older version leaves an intent
+    /// and no current replica. A write or commit after these looks holds a lease or has changed the
+    /// generation, and one that has ended is in the staging table, which is compared while it is locked.
+    /// A flip takes away neither receipts nor objects.
     pub(crate) fn settle(&self, ino: Ino) -> BridgeResult<()> {
         let disk = |e| BridgeError::from_disk("settle a staged file", e);
         let Some(node) = self.ledger.node(ino)? else {
@@ -210,11 +230,7 @@ impl Bridge {
             everywhere &= self.ledger.intent(ino, side)?.is_none_or(|intent| intent.blocked.is_some());
         }
         let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
-        let promotion = self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk)?;
-        match promotion {
-            Promotion::Done | Promotion::Absent => self.staging.forget_commit(ino, &committed),
-            Promotion::Leased | Promotion::Changed => {}
-        }
-        Ok(())
+        let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
+        self.staging.promote_last(ino, &committed, promote)
     }
 }

@@ -81,14 +81,7 @@ impl Fs {
     }
 
     async fn bring_in(&self, content: &Content, keep: u64) -> FsResult<Lease> {
-        let keep = keep.min(content.size());
-        if keep > 0 {
-            return Ok(self.bridge.stage(content, keep).await?);
-        }
-        match self.bridge.staged(content.ino())? {
-            Some(lease) => Ok(lease),
-            None => Ok(self.bridge.stage_empty(content.ino())?),
-        }
+        Ok(self.bridge.stage(content, keep.min(content.size())).await?)
     }
 
     /// Cuts the content of an open inode or lengthens it with zeros.

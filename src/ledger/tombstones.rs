@@ -70,6 +70,12 @@ impl Ledger {
         .await
     }
 
+    /// Lazy. What comes to stand at `key` is to be deleted, unless a receipt says whose it is.
+    pub async fn bury_stray(&self, side: Side, key: &Key) -> LedgerResult<()> {
+        let key = key.clone();
+        self.lazy(move |tx| bury(tx, side, key.as_str(), None, TombstoneState::Pending, tx.now)).await
+    }
+
     /// Lazy. The store will not let go of the object: the name stays hidden, and a person is told.
     pub async fn tombstone_blocked(&self, side: Side, key: &Key, finding: NewFinding) -> LedgerResult<()> {
         let key = key.clone();

@@ -1,6 +1,5 @@
 //! The end of a case: everything is well again, and both stores must hold what the mount shows (P3, P5).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bridgefs::clock::sleep;
@@ -22,9 +21,7 @@ const AFTER_DOUBTS: Duration = Duration::from_secs(130);
 pub async fn case(setup: Setup, steps: &[Step]) -> Check {
     let mut run = Box::pin(Run::new(setup)).await?;
     for (number, step) in steps.iter().enumerate() {
-        if std::env::var_os("BRIDGEFS_VERBOSE").is_some() {
-            eprintln!("{number} {step:?}");
-        }
+        tracing::info!(number, ?step);
         Box::pin(run.step(step)).await.map_err(|why| format!("at step {number}, {step:?}: {why}"))?;
     }
     Box::pin(converge(&mut run, setup)).await.map_err(|why| format!("at the end: {why}"))
@@ -123,9 +120,4 @@ async fn check_attrs(run: &mut Run, side: Side, path: &str, file: &File, meta: &
         return Err(format!("P1: the attributes of `{path}` are {attrs:?}, set were {file:?}"));
     }
     Ok(())
-}
-
-/// Only for messages: what both stores hold.
-pub fn describe(objects: &BTreeMap<Key, (Bytes, ObjectMeta)>) -> String {
-    objects.iter().map(|(key, (bytes, _))| format!("{key}({}) ", bytes.len())).collect()
 }

@@ -70,6 +70,12 @@ fn a_mode_that_was_set_on_a_listed_file_outlives_its_first_read() {
 }
 
 #[test]
+fn history_that_is_overwritten_while_it_cannot_be_asked_keeps_its_attributes() {
+    let steps = [Step::Trouble(Side::Old, Trouble::LostAnswers), write(at("h", "a"), End::Commit)];
+    holds(setup(968, Stage::DualWrite, Stage::DualWrite, true), &steps);
+}
+
+#[test]
 fn a_read_beside_a_change_of_attributes_does_not_take_it_for_a_loss() {
     for seed in 50455..50475 {
         let steps = [
@@ -109,6 +115,22 @@ fn an_upload_that_ends_after_a_rename_and_a_change_of_stage_leaves_nothing() {
     ];
     let setup = setup(50792, Stage::DualWrite, Stage::Live, true);
     holds(Setup { ack: AckPolicy::Journal, ..setup }, &steps);
+}
+
+#[test]
+fn files_that_change_places_stay_on_a_store_all_the_time() {
+    let exchange = Op::Rename { from: at("", "a"), to: at("", "b"), mode: RenameMode::Exchange, open: false };
+    for ms in [1, 5, 10, 20, 30, 40, 60, 80] {
+        let steps = [
+            write(at("", "a"), End::Ack),
+            write(at("", "b"), End::Ack),
+            Step::Do(exchange.clone()),
+            Step::Run(ms),
+            Step::Run(ms),
+            Step::Run(ms),
+        ];
+        holds(setup(102, Stage::Live, Stage::DualWrite, false), &steps);
+    }
 }
 
 #[test]

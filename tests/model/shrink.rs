@@ -25,9 +25,7 @@ pub fn run(setup: Setup, steps: &[Step]) -> Result<(), String> {
 /// Runs the case of a seed; the error is a short list of steps that break a promise.
 pub fn check_seed(seed: u64, dims: Dimensions) -> Result<(), String> {
     let (setup, steps) = generate(seed, dims);
-    if std::env::var_os("BRIDGEFS_VERBOSE").is_some() {
-        eprintln!("seed {seed}");
-    }
+    tracing::info!(seed, "a case");
     let Err(first) = run(setup, &steps) else { return Ok(()) };
     let (steps, why) = shorten(setup, steps, first);
     let list: String = steps.iter().enumerate().map(|(i, step)| format!("  {i:2} {step:?}\n")).collect();
@@ -45,11 +43,20 @@ fn shorten(setup: Setup, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, S
             let fewer: Vec<Step> = steps[..at].iter().chain(&steps[end..]).cloned().collect();
             tries += 1;
             match run(setup, &fewer) {
-                Err(now) => (steps, why) = (fewer, now),
-                Ok(()) => at = end,
+                Err(now) if promise(&now) == promise(&why) => (steps, why) = (fewer, now),
+                Err(_) | Ok(()) => at = end,
             }
         }
         size /= 2;
     }
     (steps, why)
+}
+
+/// Which promise a message is about, so that a shorter list of steps is one of the same failure: its
+/// numbers, or the words before the first path or number.
+fn promise(why: &str) -> &str {
+    let said = why.rsplit_once("}: ").map_or(why, |(_, said)| said);
+    let said = why.find(": P").map_or(said, |at| &why[at + 2..]);
+    let end = said.find(['`', ':']).unwrap_or(said.len());
+    said[..end].trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ')
 }

@@ -8,8 +8,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 /// Directories that names are made in; the names of the first ones are also names of files.
-const PARENTS: [&str; 4] = ["", "a", "b", "a/c"];
+const PARENTS: [&str; 5] = ["", "a", "b", "a/c", "h"];
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// Requests of a killed process arrive at most this many milliseconds after the next one has started:
+/// less than the bridge allows for.
+const LATE_AFTER_START_MS: u64 = 4500;
 
 /// A name in a directory, below the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,8 @@ pub enum Step {
     Heal(Side),
     ReleaseLate,
     Crash,
+    /// The process dies and starts again; what was on its way arrives this many milliseconds later.
+    CrashLate(u64),
     Restart,
     Stage(Stage, u8),
     ClockJump(i64),
@@ -137,7 +143,9 @@ impl Dimensions {
 
 /// The case of a seed.
 pub fn generate(seed: u64, dims: Dimensions) -> (Setup, Vec<Step>) {
-    let mut dice = Dice(SmallRng::seed_from_u64(seed));
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let favourites = [0, 1].map(|_| any_path(&mut rng));
+    let mut dice = Dice { rng, favourites };
     let setup = Setup {
         seed,
         ack: dice.of(&[AckPolicy::Journal, AckPolicy::Primary, AckPolicy::Primary, AckPolicy::Both]),
@@ -151,22 +159,36 @@ pub fn generate(seed: u64, dims: Dimensions) -> (Setup, Vec<Step>) {
         steps.push(Step::Do(Op::Mkdir(Path { dir: "", name: dir })));
     }
     steps.push(Step::Do(Op::Mkdir(Path { dir: "a", name: "c" })));
-    let count = dice.0.random_range(5..60);
+    if setup.history && dice.percent(30) {
+        steps.extend(dice.history_story());
+    }
+    let count = dice.rng.random_range(5..50);
     for _ in 0..count {
         steps.push(dice.step(dims));
+        if dims.troubles && dice.percent(3) {
+            steps.extend(dice.late_story(dims));
+        }
     }
     (setup, steps)
 }
 
-struct Dice(SmallRng);
+fn any_path(rng: &mut SmallRng) -> Path {
+    Path { dir: PARENTS[rng.random_range(0..PARENTS.len())], name: NAMES[rng.random_range(0..NAMES.len())] }
+}
+
+struct Dice {
+    rng: SmallRng,
+    /// Half of all operations are on these: only what meets at one key can overtake.
+    favourites: [Path; 2],
+}
 
 impl Dice {
     fn of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.0.random_range(0..all.len())].clone()
+        all[self.rng.random_range(0..all.len())].clone()
     }
 
     fn percent(&mut self, percent: u32) -> bool {
-        self.0.random_range(0..100) < percent
+        self.rng.random_range(0..100) < percent
     }
 
     fn stage(&mut self) -> Stage {
@@ -178,21 +200,24 @@ impl Dice {
     }
 
     fn path(&mut self) -> Path {
-        Path { dir: self.of(&PARENTS), name: self.of(&NAMES) }
+        if self.percent(50) { self.of(&self.favourites.clone()) } else { any_path(&mut self.rng) }
     }
 
     fn step(&mut self, dims: Dimensions) -> Step {
         loop {
-            let step = match self.0.random_range(0..100) {
+            let step = match self.rng.random_range(0..100) {
                 0..66 => Step::Do(self.op()),
                 66..76 => Step::Run(self.of(&[1, 5, 20, 100, 1000, 7000, 40_000])),
                 76..80 if dims.flips => Step::Stage(self.stage(), self.of(&[0, 30, 100])),
-                80..82 if dims.flips => Step::FlipDuring(self.op(), self.stage(), self.0.random_range(0..30)),
+                80..82 if dims.flips => {
+                    Step::FlipDuring(self.op(), self.stage(), self.rng.random_range(0..30))
+                }
                 82..87 if dims.troubles => Step::Trouble(self.side(), self.trouble()),
                 87..90 if dims.troubles => Step::Heal(self.side()),
                 90 if dims.troubles => Step::ReleaseLate,
-                91..93 if dims.crashes => Step::CrashDuring(self.op(), self.0.random_range(0..40)),
-                93..95 if dims.crashes => Step::Crash,
+                91..93 if dims.crashes => Step::CrashDuring(self.op(), self.rng.random_range(0..40)),
+                93 if dims.crashes => Step::Crash,
+                94 if dims.crashes => Step::CrashLate(self.rng.random_range(0..LATE_AFTER_START_MS)),
                 95 if dims.crashes => Step::Restart,
                 96 if dims.crashes => Step::ClockJump(self.of(&[-100_000, -3600, 3600, 7_000_000])),
                 97..99 => Step::CheckAll,
@@ -200,6 +225,52 @@ impl Dice {
             };
             return step;
         }
+    }
+
+    /// A name of history goes before its directory was ever listed, and its object may stand there longer.
+    fn history_story(&mut self) -> Vec<Step> {
+        let path = Path { dir: "h", name: self.of(&["a", "b"]) };
+        let gone = Op::Unlink { path, open: false };
+        let moved = Op::Rename { from: path, to: self.path(), mode: RenameMode::Replace, open: false };
+        let mut steps = vec![Step::Do(Op::Lookup(path)), Step::Do(self.of(&[gone, moved]))];
+        if self.percent(50) {
+            steps.push(self.pause());
+        }
+        steps.extend([Step::Do(Op::Lookup(path)), Step::Do(Op::List("h")), Step::CheckAll]);
+        steps
+    }
+
+    /// An upload is late, and arrives after its key was written again, removed, made anew or renamed.
+    fn late_story(&mut self, dims: Dimensions) -> Vec<Step> {
+        let (path, side) = (self.path(), self.side());
+        let write = |len| Step::Do(Op::Write { path, how: How::Whole, len, end: End::Commit });
+        let mut steps = vec![write(1), self.pause(), Step::Trouble(side, Trouble::Late), write(100)];
+        if self.percent(50) {
+            steps.remove(0);
+        }
+        steps.push(self.pause());
+        if self.percent(50) {
+            steps.extend([Step::Heal(side), self.pause()]);
+        }
+        let gone = Step::Do(Op::Unlink { path, open: false });
+        let moved = Op::Rename { from: path, to: self.path(), mode: RenameMode::Replace, open: false };
+        match self.rng.random_range(0..4) {
+            0 => steps.push(write(3000)),
+            1 => steps.push(gone),
+            2 => steps.extend([gone, self.pause(), write(3000)]),
+            _ => steps.push(Step::Do(moved)),
+        }
+        steps.extend([self.pause(), Step::Heal(side), self.pause()]);
+        if dims.crashes && self.percent(30) {
+            steps.push(Step::CrashLate(self.rng.random_range(0..LATE_AFTER_START_MS)));
+        } else {
+            steps.extend([Step::ReleaseLate, Step::CheckAll]);
+        }
+        steps
+    }
+
+    fn pause(&mut self) -> Step {
+        Step::Run(self.of(&[1, 10, 30, 300, 1500]))
     }
 
     fn trouble(&mut self) -> Trouble {
@@ -218,7 +289,7 @@ impl Dice {
     }
 
     fn op(&mut self) -> Op {
-        match self.0.random_range(0..100) {
+        match self.rng.random_range(0..100) {
             0..32 => self.write(),
             32..36 => Op::CommitDirty,
             36..46 => Op::Read(self.path()),
@@ -250,7 +321,7 @@ impl Dice {
 
     fn write(&mut self) -> Op {
         let how = self.of(&[How::Whole, How::Whole, How::Whole, How::InPlace, How::Append, How::Truncate]);
-        let len = match self.0.random_range(0..1000) {
+        let len = match self.rng.random_range(0..1000) {
             0..100 => 0,
             100..300 => 1,
             300..600 => 100,

@@ -33,12 +33,14 @@ impl Blob {
 }
 
 /// A file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct File {
     /// What a commit has acknowledged; `None` before the first.
     pub acked: Option<Blob>,
     /// What was written after, in order.
     pub newer: Vec<Blob>,
+    /// What a store must hold though the host is lost: one of these. Empty before the first ack.
+    pub stored: Vec<Blob>,
     /// It was committed through the mount, so both stores must have it in the end.
     pub written: bool,
     /// Permission bits, if the mount has set or seen them.
@@ -59,6 +61,22 @@ impl File {
         empty || self.acked.iter().chain(&self.newer).any(|blob| blob.0 == found)
     }
 
+    /// A commit has acknowledged what was written last.
+    pub fn committed(&mut self, mtime: NanoTime) {
+        self.acked = Some(self.latest());
+        self.not_yet_stored();
+        self.newer.clear();
+        self.written = true;
+        self.mtime = Some(mtime);
+    }
+
+    /// A store may hold an acknowledged version or what was written since.
+    fn not_yet_stored(&mut self) {
+        if !self.stored.is_empty() {
+            self.stored.extend(self.newer.iter().cloned());
+        }
+    }
+
     /// The bridge has shown that this is the content now: from here on it is.
     pub fn settle(&mut self, found: &[u8]) {
         if self.newer.is_empty() && self.acked.is_some() {
@@ -68,6 +86,7 @@ impl File {
             self.mtime = None;
         }
         self.acked = Some(Blob(Bytes::copy_from_slice(found)));
+        self.not_yet_stored();
         self.newer.clear();
         self.written = true;
     }
@@ -82,13 +101,6 @@ pub enum Entry {
     Symlink(Vec<u8>),
     /// A file.
     File(File),
-}
-
-impl Entry {
-    /// Whether it is a directory.
-    pub fn is_dir(&self) -> bool {
-        matches!(self, Entry::Dir)
-    }
 }
 
 /// The answer of a model operation: what a local disk would say.

@@ -9,7 +9,7 @@ use bridgefs::bridge::{
     AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, Coherence, StoreHandle, UnprovenReads,
 };
 use bridgefs::cache::{Cache, CacheOptions, KeepFree};
-use bridgefs::clock::{Clock, Instant, sleep};
+use bridgefs::clock::{Clock, sleep};
 use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
 use bridgefs::object::{PerSide, Side};
 use bridgefs::store::breaker::Breaker;
@@ -24,7 +24,7 @@ use crate::recorder::Recorder;
 use crate::step::Trouble;
 
 /// A request that is late arrives at most this much later, which is less than the bridge allows for.
-const LATE_MAX: Duration = Duration::from_secs(20);
+const LATE_MAX: Duration = Duration::from_secs(55);
 
 /// How many turns of the runtime a killed bridge may take to be gone.
 const TURNS_TO_DIE: u32 = 10_000;
@@ -72,11 +72,10 @@ impl World {
     /// Two empty stores and an empty directory; nothing runs yet.
     pub fn new(seed: u64, choice: Choice) -> World {
         let clock = Arc::new(AtomicI64::new(1_700_000_000_000_000_000));
-        let of = |side: Side| {
-            Clock::Manual(if side == Side::Old { Arc::clone(&clock) } else { Arc::clone(&clock) })
-        };
         let number = |side: Side| seed * 2 + u64::from(side == Side::New);
-        let stores = PerSide::from_fn(|side| Recorder::new(side.as_str(), of(side), number(side)));
+        let stores = PerSide::from_fn(|side| {
+            Recorder::new(side.as_str(), Clock::Manual(Arc::clone(&clock)), number(side))
+        });
         let both = PerSide::from_fn(|side| {
             let raw: SharedStore = Arc::<Recorder>::clone(&stores[side]);
             let (faulty, faults) = Faulty::new(raw, number(side) ^ 0x5555);
@@ -159,6 +158,12 @@ impl World {
         Ok(())
     }
 
+    /// The disk of the cache is replaced by an empty one; only between a stop and a start, and only when
+    /// nothing is staged.
+    pub fn forget_cache(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("cache")).expect("the cache is there");
+    }
+
     /// The running bridge.
     pub fn bridge(&self) -> Arc<Bridge> {
         Arc::clone(&self.up.as_ref().expect("a process runs").bridge)
@@ -192,7 +197,7 @@ impl World {
                 faults.push(Rule::always(Fault::Late).on(&Operation::MUTATIONS).sometimes(0.5));
             }
             Trouble::Truncated => {
-                faults.push(Rule::always(Fault::Truncate { after_bytes: 50 }).sometimes(0.5))
+                faults.push(Rule::always(Fault::Truncate { after_bytes: 50 }).sometimes(0.5));
             }
             Trouble::Flipped => faults.push(Rule::always(Fault::FlipBit).sometimes(0.5)),
             Trouble::Denied => faults.push(Rule::always(Fault::Fail(ErrorKind::Denied))),
@@ -216,11 +221,6 @@ impl World {
         for side in Side::BOTH {
             self.faults[side].release_late().await;
         }
-    }
-
-    /// Virtual time since the runtime started.
-    pub fn instant(&self) -> Instant {
-        Instant::now()
     }
 }
 

@@ -4,10 +4,11 @@ use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
 use crate::ledger::{
-    BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, TombstoneState,
+    BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
+    TombstoneState,
 };
 use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
-use crate::store::{ErrorKind, ObjectMeta};
+use crate::store::{Condition, ErrorKind, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
 const STEPS_MAX: u32 = 8;
@@ -152,8 +153,7 @@ impl Bridge {
     }
 
     /// The object under our key may still be the only one of a node that was renamed away from there. It
-    /// moves first; if the moves wait for each other in a ring, its content is brought here and its
-    /// object may go.
+    /// moves first; if the moves wait for each other in a ring, it steps aside.
     async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
         let mine = situation.node.ino;
         let Some(occupant) = blocking(|| self.ledger.occupant(side, &situation.key))?.filter(|o| *o != mine)
@@ -169,12 +169,48 @@ impl Bridge {
                 Some(ino) => next = ino,
             }
         }
-        self.let_go(side, occupant).await?;
+        self.step_aside(side, occupant).await
+    }
+
+    /// Ends a ring of moves: the object goes to a name of its own on the same store, from where it moves
+    /// on. It is never given up for the local copy, which a loss of the host would take.
+    async fn step_aside(&self, side: Side, occupant: Ino) -> BridgeResult<Option<Outcome>> {
+        let Some(situation) = self.situation(occupant)? else { return Ok(None) };
+        let Some(replica) = situation.replica(side) else { return Ok(None) };
+        if replica.state == ReplicaState::Mismatched {
+            self.bring_here(side, occupant).await?;
+            return Ok(None);
+        }
+        let aside = Key::new(format!(".bridgefs-moving-{occupant}")).expect("short and plain");
+        let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
+            return Ok(Some(Outcome::Later("its object is being moved")));
+        };
+        // Noted first: a copy that arrives and is never confirmed is deleted again.
+        self.ledger.bury_stray(side, &aside).await?;
+        let receipt = &replica.receipt;
+        let store = &self.handle(side).store;
+        let etag = match store.copy(&receipt.key, &receipt.etag, &aside, &Condition::Always).await {
+            Ok(etag) => etag,
+            // A store that cannot copy has the content sent again.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.bring_here(side, occupant).await?;
+                return Ok(None);
+            }
+            Err(error) => {
+                self.check_source(side, &situation, receipt).await?;
+                return Err(self.failed_write(side, &aside, error));
+            }
+        };
+        let receipt = Receipt { key: aside, etag, ..receipt.clone() };
+        let now = self.clock.now();
+        let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, now };
+        self.ledger.receipt(occupant, side, new).await?;
+        self.replicator.wake_all();
         Ok(None)
     }
 
-    /// Brings a node's content here, so that its object under an old name may go.
-    async fn let_go(&self, side: Side, occupant: Ino) -> BridgeResult<()> {
+    /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
+    async fn bring_here(&self, side: Side, occupant: Ino) -> BridgeResult<()> {
         if self.staged(occupant)?.is_none() {
             let content = self.open(occupant).await?;
             let lease = self.stage(&content, content.size()).await?;
@@ -204,7 +240,7 @@ impl Bridge {
             && let Some(_key) = self.replicator.locks.try_lock(side, &[&stands_at])
             && blocking(|| self.ledger.obstacle(side, key))? == Some(Obstacle::Object(occupant))
         {
-            self.let_go(side, occupant).await?;
+            self.step_aside(side, occupant).await?;
         }
         Ok(Some(Outcome::Later("what was renamed away from there goes first")))
     }

@@ -72,6 +72,11 @@ impl Bridge {
         let Some(source) = self.source(situation).await? else {
             return Ok(Outcome::Later("it is being written"));
         };
+        // Bringing the content back may have read the attributes for the first time.
+        let situation = &match self.situation(situation.node.ino)? {
+            Some(now) if now.node.version == situation.node.version && now.key == situation.key => now,
+            Some(_) | None => return Ok(Outcome::Later("it was changed meanwhile")),
+        };
         let mut meta = self.meta_of(situation);
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
         let first = self.expected(side, &situation.key, situation.replica(side))?;
