@@ -138,7 +138,11 @@ impl Bridge {
         let info = match self.handle(side).store.head(&replica.receipt.key).await {
             Ok(info) => info,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.report_missing(&node, side, &replica.receipt).await?;
+                // The object may just have moved with a rename: then the next look finds it.
+                let now = blocking(|| self.ledger.replicas(node.ino))?;
+                if now[side].as_ref().is_some_and(|r| r.receipt == replica.receipt) {
+                    self.report_missing(&node, side, &replica.receipt).await?;
+                }
                 return Ok(node);
             }
             Err(_) => return Ok(node),

@@ -6,6 +6,9 @@ use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMod
 use crate::object::{Ino, Key, Kind, PerSide, Side};
 use crate::store::ErrorKind;
 
+/// Looks for the attributes of one object, which may be on its way to another key at the first ones.
+const LOOKS_MAX: u32 = 3;
+
 /// The longest key, in bytes, that any store holds.
 const KEY_BYTES_MAX: usize = 1024;
 
@@ -69,11 +72,13 @@ impl Bridge {
         if node.kind == Kind::Directory || !is_guessed(&node) {
             return Ok(());
         }
-        if is_guessed(&self.look_again(node).await?) {
-            let detail = "the store that has it cannot be asked for its attributes, and they are needed";
-            return Err(BridgeError::new(BridgeErrorKind::Unavailable, detail));
+        for _ in 0..LOOKS_MAX {
+            if !is_guessed(&self.look_again(node.clone()).await?) {
+                return Ok(());
+            }
         }
-        Ok(())
+        let detail = "the store that has it cannot be asked for its attributes, and they are needed";
+        Err(BridgeError::new(BridgeErrorKind::Unavailable, detail))
     }
 
     /// Removes a file or symlink. With `still_open` its content stays on the stores until the hold is

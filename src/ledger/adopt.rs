@@ -51,8 +51,8 @@ impl Adoption {
     fn take(&self, tx: &mut Tx<'_>, found: &Found) -> LedgerResult<Option<Node>> {
         let hidden = self.is_hidden(tx, found)?;
         match (nodes::child(tx.conn, self.dir.ino, &found.name)?, hidden) {
-            (Some(node), true) => Ok(Some(node)),
-            (Some(node), false) => self.upgrade(tx, node, found).map(Some),
+            // What is hidden is another object; the node's own one, known by its tag, may stand elsewhere.
+            (Some(node), _) => self.upgrade(tx, node, found).map(Some),
             (None, true) => Ok(None),
             (None, false) => self.insert(tx, found).map(Some),
         }

@@ -36,7 +36,13 @@ impl Run {
         }
         let lease = self.dirty.entry(lease.ino()).or_insert(lease).clone();
         match end {
-            End::Dirty => Ok(()),
+            End::Dirty => {
+                // The bridge may commit it by itself, at a time of its own.
+                if let Some(file) = self.tree.file(&full) {
+                    file.mtime = None;
+                }
+                Ok(())
+            }
             End::Commit | End::Ack => self.commit(&full, lease, end).await,
         }
     }
