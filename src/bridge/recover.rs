@@ -4,10 +4,7 @@
 use crate::bridge::{Bridge, BridgeError, BridgeResult, blocking};
 use crate::cache::Lease;
 use crate::ledger::Node;
-use crate::object::{ContentDigest, ContentHasher, Ino, NanoTime, Side, Version};
-
-/// What is read at once while a staged file is compared, in bytes.
-const READ_BYTES: usize = 1 << 20;
+use crate::object::{ContentDigest, Ino, NanoTime, Side, Version};
 
 impl Bridge {
     pub(crate) async fn recover(&self) -> BridgeResult<()> {
@@ -71,29 +68,15 @@ impl Bridge {
 
     /// The digest of a staged file, if it is the committed version.
     fn confirmed(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<ContentDigest>> {
-        blocking(|| {
-            let known = self.ledger.content(node.ino)?;
-            let Some((_, known)) = known.filter(|(version, _)| *version == node.version) else {
-                return Ok(None);
-            };
-            if known.size != lease.len() || node.size != lease.len() {
-                return Ok(None);
-            }
-            let mut hasher = ContentHasher::default();
-            let mut offset = 0;
-            while offset < known.size {
-                let piece = lease
-                    .read_at(offset, READ_BYTES)
-                    .map_err(|e| BridgeError::from_disk("read a staged file", e))?;
-                if piece.is_empty() {
-                    return Ok(None);
-                }
-                offset += piece.len() as u64;
-                hasher.update(&piece);
-            }
-            let found = hasher.finish();
-            Ok((found == known).then_some(found))
-        })
+        let known = blocking(|| self.ledger.content(node.ino))?;
+        let Some((_, known)) = known.filter(|(version, _)| *version == node.version) else {
+            return Ok(None);
+        };
+        if known.size != lease.len() || node.size != lease.len() {
+            return Ok(None);
+        }
+        let found = self.digest_of(lease)?;
+        Ok((found == known).then_some(found))
     }
 
     /// Files that were created and whose first commit never came: they are there, and empty, as they

@@ -153,7 +153,7 @@ impl Bridge {
     }
 
     /// One pass over a staged file that was just brought in.
-    pub(super) fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
+    pub(crate) fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
         self.digest(&SourceBytes::Staged(lease.clone(), lease.generation()))
     }
 
