@@ -152,6 +152,9 @@ fn verbs_without_a_mount_say_how_to_start_one() {
         words.extend(["--config", &config]);
         contains(&place.run(&words).1, "no bridgefs is mounted for this state directory");
     }
+    let (code, message) = place.run(&["status", &place.text("bridge.toml")]);
+    assert_eq!(code, 1);
+    contains(&message, "use `status --config");
     let (code, message) = place.run(&["umount", &place.text("mnt")]);
     assert_eq!(code, 1);
     contains(&message, "is no bridgefs mount; nothing was done");
@@ -168,7 +171,11 @@ fn a_mountpoint_that_is_missing_or_not_empty_is_refused() {
     fs::remove_dir(place.at("mnt")).expect("removed");
     let (code, message) = place.mount();
     assert_eq!(code, 1);
-    contains(&message, "Create it");
+    contains(&message, "create it");
+    fs::write(place.at("mnt"), "x").expect("written");
+    let (code, message) = place.mount();
+    assert_eq!(code, 1);
+    contains(&message, "name another one");
 }
 
 #[test]
@@ -243,6 +250,23 @@ fn a_second_daemon_for_one_state_directory_is_refused() {
     assert_eq!(code, 1);
     contains(&message, "mounted already");
     assert_eq!(place.run(&["status"]).0, 0, "the first one goes on");
+}
+
+#[test]
+fn a_second_bridge_on_the_same_stores_is_refused_and_told_whose_they_are() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+    place.write_config(&place.standard_config().replace("/state\"", "/second\""));
+    let (code, message) = place.mount();
+    assert_eq!(code, 1, "{message}");
+    contains(&message, "belongs to another bridge");
+    contains(&message, &place.text("state"));
+    assert!(!place.is_mounted());
+    for folder in ["old", "new"] {
+        fs::remove_file(place.at(folder).join(".bridgefs/owner")).expect("the mark is a plain file");
+    }
+    assert_eq!(place.mount().0, 0, "what the message says is enough");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
@@ -207,6 +209,32 @@ async fn no_key_leads_out_of_the_folder() {
     assert_eq!(keys(&store).await, Vec::<String>::new(), "nor listed");
     assert_eq!(fs::read_to_string(outside.join("secret")).expect("untouched"), "secret");
     fs::remove_dir_all(outside).expect("cleaned");
+}
+
+#[tokio::test]
+async fn what_can_be_no_object_is_told_of() {
+    let (scratch, store) = folder().await;
+    let path = scratch.path();
+    put(&store, "a", "x").await.expect("a put");
+    symlink("a", path.join("link")).expect("a link");
+    fs::create_dir(path.join("links")).expect("a directory");
+    symlink("../a", path.join("links/only")).expect("a link");
+    fs::create_dir(path.join("empty")).expect("a directory");
+    nix::unistd::mkfifo(&path.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    fs::write(path.join(OsStr::from_bytes(b"caf\xe9")), "latin-1").expect("a file");
+    let request = ListRequest { prefix: String::new(), one_level: true, max_entries: 2, token: None };
+    let (mut told, mut seen) = (Vec::new(), Vec::new());
+    let mut next = Some(request);
+    while let Some(request) = next {
+        let page = store.list(&request).await.expect("a page");
+        assert!(page.objects.len() + page.prefixes.len() + page.strangers.len() <= 2);
+        told.extend(page.strangers.into_iter().map(|stranger| stranger.place));
+        seen.extend(page.objects.into_iter().map(|object| object.key.as_str().to_owned()));
+        seen.extend(page.prefixes);
+        next = page.next.map(|token| ListRequest { token: Some(token), ..request });
+    }
+    assert_eq!(seen, ["a"]);
+    assert_eq!(told, ["caf\\xe9", "link", "links/", "pipe"]);
 }
 
 #[tokio::test]

@@ -11,10 +11,9 @@ use crate::bridge::{
     Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
-use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, Side};
-use crate::store::remote::PROBE_PREFIX;
+use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, OWN_PREFIX, Side};
 use crate::store::{
-    ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError,
+    ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError, Stranger,
 };
 
 /// Names on one page of a listing.
@@ -63,7 +62,7 @@ impl Bridge {
             return Ok(Some(node));
         }
         let dir = self.directory(parent)?;
-        if self.knows_all(&dir) || (parent == Ino::ROOT && PROBE_PREFIX.strip_suffix('/') == Some(name)) {
+        if self.knows_all(&dir) || (parent == Ino::ROOT && Key::new(name).is_ok_and(|key| key.is_own())) {
             return Ok(None);
         }
         let key = self.child_key(parent, name)?;
@@ -319,7 +318,7 @@ impl Bridge {
     async fn found_on_page(&self, side: Side, prefix: &str, page: ListPage) -> BridgeResult<Vec<Found>> {
         let mut found = Vec::with_capacity(page.objects.len() + page.prefixes.len());
         let mut directories = std::collections::HashSet::new();
-        for below in page.prefixes.into_iter().filter(|below| below != PROBE_PREFIX) {
+        for below in page.prefixes.into_iter().filter(|below| below != OWN_PREFIX) {
             let name = below.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('/'));
             match name.filter(|name| is_name(name)) {
                 Some(name) => {
@@ -328,6 +327,9 @@ impl Bridge {
                 }
                 None => self.report_no_path(side, &below).await?,
             }
+        }
+        for stranger in page.strangers {
+            self.report_stranger(side, &stranger).await?;
         }
         for object in page.objects {
             let name = object.key.as_str().strip_prefix(prefix);
@@ -343,12 +345,25 @@ impl Bridge {
         Ok(found)
     }
 
+    async fn report_stranger(&self, side: Side, stranger: &Stranger) -> BridgeResult<()> {
+        let Stranger { place, what } = stranger;
+        let detail = format!(
+            "`{place}` in the folder of the {side} store is {what}, which can be no object. It is not shown in the mount \
+             and does not go to the other store. It stays as it is: make it an ordinary file, or move what needs it."
+        );
+        self.report_illegal(side, place, detail).await
+    }
+
     async fn report_no_path(&self, side: Side, key: &str) -> BridgeResult<()> {
         let detail = format!(
             "the {side} store holds `{key}`, which cannot be a path here (an empty, `.` or `..` segment, a \
              trailing slash, or a file beside a directory of the same name). It is not shown in the mount. \
              Nothing is lost: the object stays as it is. Rename it in the store to see it."
         );
+        self.report_illegal(side, key, detail).await
+    }
+
+    async fn report_illegal(&self, side: Side, key: &str, detail: String) -> BridgeResult<()> {
         let finding =
             NewFinding { kind: FindingKind::IllegalKey, side: Some(side), key: Key::new(key).ok(), detail };
         Ok(self.ledger.find(finding).await?)

@@ -3,7 +3,7 @@
 use crate::bridge::replicate::Hold;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
-use crate::object::{Ino, Key, Kind, PerSide, Side};
+use crate::object::{Ino, Key, Kind, OWN_PREFIX, PerSide, Side};
 use crate::store::ErrorKind;
 
 /// Looks for the attributes of one object, which may be on its way to another key at the first ones.
@@ -238,6 +238,10 @@ impl Bridge {
     /// Refuses a name that no store which must hold it can hold. A name that only one of them cannot
     /// hold is taken: that store's replica becomes a finding, the other has it.
     fn check_key(&self, key: &Key) -> BridgeResult<()> {
+        if key.is_own() {
+            let detail = format!("`{OWN_PREFIX}` is kept for the bridge itself, in every store");
+            return Err(BridgeError::new(BridgeErrorKind::IllegalName, detail).on(key));
+        }
         if key.as_str().len() > KEY_BYTES_MAX {
             let detail =
                 format!("the path has {} bytes; a key has at most {KEY_BYTES_MAX}", key.as_str().len());

@@ -1,13 +1,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 
 use super::table::Table;
-use super::target::Target;
+use super::target::{Target, mount_of};
 use super::{Outcome, block_on, show, units};
 use crate::bridge::{FileStatus, ReplicaStatus, StoreStatus};
 use crate::clock::{self, Clock};
+use crate::config::Config;
 use crate::control::{Client, MountStatus};
 use crate::ledger::Slice;
 use crate::object::NanoTime;
@@ -32,6 +34,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self) -> anyhow::Result<Outcome> {
+        self.refuse_configuration()?;
         let client = self.target.client_for(self.path.as_deref())?;
         block_on(async {
             if !self.watch {
@@ -45,6 +48,19 @@ impl Status {
             }
         })?;
         Ok(Outcome::Done)
+    }
+
+    /// Other verbs take the configuration where this one takes a path.
+    fn refuse_configuration(&self) -> anyhow::Result<()> {
+        match &self.path {
+            Some(path) if mount_of(path).is_none() && Config::load(path).is_ok() => {
+                let path = path.display();
+                bail!(
+                    "{path} is a configuration, and `status` takes a file of a mount: use `status --config {path}`"
+                )
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn once(&self, client: &Client) -> anyhow::Result<String> {
@@ -164,7 +180,7 @@ fn concerns(mount: &MountStatus) -> Vec<String> {
     }
     if bridge.degraded_acks > 0 {
         concerns.push(format!(
-            "{} given by fewer stores than `ack` asks, because one was away",
+            "{} given by fewer stores than `ack` asks, because one was away or refused",
             units::count(bridge.degraded_acks, "acknowledgement")
         ));
     }

@@ -20,7 +20,8 @@ pub use options::{Provider, StoreOptions};
 pub use store::{Location, StoreConfig, StoreTuning};
 pub use values::DiskAmount;
 
-use crate::object::{PerSide, Side};
+use crate::clock::Clock;
+use crate::object::{NanoTime, PerSide, Side};
 
 /// An annotated configuration, as `bridgefs init` writes it.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -67,6 +68,7 @@ impl Config {
                 file.display()
             ));
         }
+        config.warnings.extend(overdue(&config, Clock::System.now()));
         Ok(config)
     }
 
@@ -205,9 +207,32 @@ fn missing_ends(config: &Config) -> Vec<String> {
         .collect()
 }
 
+/// A bridge that outlives its day is what the day was named for.
+fn overdue(config: &Config, now: NanoTime) -> Option<String> {
+    let today = jiff::Timestamp::from_nanosecond(now.into()).ok()?.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let remove_by = config.remove_by.filter(|day| *day < today)?;
+    let owner = config.owner.as_deref().unwrap_or("its owner");
+    Some(format!(
+        "{}: `remove_by` is {remove_by}, and that is over: {owner} should finish the migration and take the bridge down, \
+         or name another day",
+        config.file.display()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bridge_that_outlives_its_day_is_warned_about() {
+        let environment = |_: &str| Some("from-the-environment".to_owned());
+        let config = Config::parse(Path::new("bridgefs.toml"), EXAMPLE, &environment).expect("valid");
+        let at = |day: &str| day.parse::<jiff::Timestamp>().expect("a time").as_nanosecond();
+        let at = |day| overdue(&config, NanoTime::try_from(at(day)).expect("this century"));
+        assert_eq!(at("2027-03-31T23:59:00Z"), None);
+        let warning = at("2027-04-01T00:00:00Z").expect("warned");
+        assert!(warning.contains("2027-03-31") && warning.contains("storage-team@example.com"), "{warning}");
+    }
 
     #[test]
     fn the_example_is_a_valid_configuration() {

@@ -13,8 +13,8 @@ use crate::object::{Key, PerSide};
 use crate::store::remote::PROBE_PREFIX;
 use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, StoreError, StoreResult};
 
-/// How long the trial may hold up a start.
-const TRIAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long each trial of the stores may hold up a start.
+pub(super) const TRIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Refuses two stores that are one. A store that does not answer now cannot be tried; the bridge starts
 /// without it, as it was tried when it was first mounted.

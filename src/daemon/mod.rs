@@ -14,6 +14,7 @@ mod error;
 mod log;
 mod memo;
 mod mountpoint;
+mod owner;
 mod parts;
 pub mod preflight;
 mod run;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::DaemonError;
 use super::memo::{Memo, Remembered};
+use super::owner::{self, Owner};
 use crate::bridge::StoreHandle;
 use crate::clock::Clock;
 use crate::config::{Location, StoreConfig};
@@ -61,6 +62,13 @@ pub(super) async fn open(
         }
     }
     super::alias::refuse_aliases(stores, &opened, ledger.bridge_id()).await?;
+    for (side, config) in stores.iter().filter(|(_, config)| config.location != Location::Memory) {
+        let (me, was_marked) =
+            (Owner::here(ledger.bridge_id(), state_dir), ledger.is_marked(side).map_err(failed)?);
+        if owner::claim(config, opened[side].as_ref(), &me, was_marked).await? && !was_marked {
+            ledger.note_mark(side).await.map_err(failed)?;
+        }
+    }
     for side in to_note {
         ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
     }

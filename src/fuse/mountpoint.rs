@@ -16,7 +16,7 @@ pub(super) const FS_TYPE: &str = "fuse.bridgefs";
 #[derive(Debug, Error)]
 pub enum MountError {
     /// The mountpoint is missing or is no directory.
-    #[error("the mountpoint {} is not a directory: {source}. Create it and mount again", path.display())]
+    #[error("the mountpoint {} cannot be used: {source}. It must be an empty directory: {}", path.display(), to_do(source))]
     NoDirectory {
         /// The mountpoint.
         path: PathBuf,
@@ -58,6 +58,10 @@ pub enum MountError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn to_do(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound { "create it and mount again" } else { "name another one" }
 }
 
 /// A line of `/proc/self/mountinfo`.

@@ -26,19 +26,15 @@ impl Ledger {
     pub async fn find(&self, finding: NewFinding) -> LedgerResult<()> {
         self.lazy(move |tx| upsert(tx.conn, &finding, tx.now)).await
     }
+}
 
-    /// Lazy. The finding is over.
-    pub async fn close_finding(&self, kind: FindingKind, side: Side, key: &Key) -> LedgerResult<()> {
-        let key = key.clone();
-        self.lazy(move |tx| {
-            let sql =
-                "UPDATE findings SET closed = 1 WHERE kind = ?1 AND side = ?2 AND key = ?3 AND closed = 0";
-            let subject = params![kind_word(kind), side.as_str(), key.as_str()];
-            let closed = tx.conn.prepare_cached(sql)?.execute(subject)?;
-            let open = meta::number(tx.conn, meta::OPEN_FINDINGS)?;
-            set_open(tx.conn, open.saturating_sub(closed as u64))
-        })
-        .await
+/// A finding that says how things are, not what happened, is over when they are no longer so.
+pub(super) fn close(conn: &Connection, kind: FindingKind, side: Side, key: Option<&str>) -> LedgerResult<()> {
+    let sql = "UPDATE findings SET closed = 1 WHERE kind = ?1 AND side = ?2 AND key = ?3 AND closed = 0";
+    let subject = params![kind_word(kind), side.as_str(), key.unwrap_or_default()];
+    match conn.prepare_cached(sql)?.execute(subject)? {
+        0 => Ok(()),
+        closed => set_open(conn, meta::number(conn, meta::OPEN_FINDINGS)?.saturating_sub(closed as u64)),
     }
 }
 

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{side_number, side_of};
-use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes, tombstones};
+use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes};
 use crate::object::{Ino, NanoTime, Side};
 
 macro_rules! select_intent {
@@ -27,17 +27,6 @@ impl Ledger {
                  ORDER BY since, ino LIMIT ?3"
             );
             select(conn, sql, params![side_number(side), now, limit])
-        })
-    }
-
-    /// When the next intent or deletion of `side` is due; `None` when none waits.
-    pub fn next_due(&self, side: Side) -> LedgerResult<Option<NanoTime>> {
-        self.read(|conn| {
-            let sql = "SELECT min(due) FROM intents WHERE side = ?1 AND blocked IS NULL";
-            let mut statement = conn.prepare_cached(sql)?;
-            let intent: Option<NanoTime> = statement.query_row([side_number(side)], |row| row.get(0))?;
-            let deletion = tombstones::next_due(conn, side)?;
-            Ok(intent.into_iter().chain(deletion).min())
         })
     }
 
@@ -79,7 +68,7 @@ impl Ledger {
 
     /// Lazy. The intent is proven to be obsolete.
     pub async fn intent_dropped(&self, ino: Ino, side: Side) -> LedgerResult<()> {
-        self.lazy(move |tx| delete(tx.conn, ino, side)).await
+        self.lazy(move |tx| delete(tx.conn, ino, side).map(drop)).await
     }
 
     /// Lazy. Asks for `side` to be brought up to date with the node, now. Error: `NotFound`.
@@ -119,10 +108,12 @@ pub(super) fn want_on(conn: &Connection, ino: Ino, targets: Targets, now: NanoTi
     Ok(())
 }
 
-pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<()> {
-    let sql = "DELETE FROM intents WHERE ino = ?1 AND side = ?2";
-    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side)])?;
-    Ok(())
+/// Answers whether the intent was there and blocked: then a finding says so, and is over with it.
+pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<bool> {
+    let sql = "DELETE FROM intents WHERE ino = ?1 AND side = ?2 RETURNING blocked IS NOT NULL";
+    let mut statement = conn.prepare_cached(sql)?;
+    let blocked = statement.query_row(params![ino.0, side_number(side)], |row| row.get(0)).optional()?;
+    Ok(blocked.unwrap_or(false))
 }
 
 fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec<Intent>> {

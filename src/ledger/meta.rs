@@ -23,12 +23,29 @@ impl Ledger {
     pub async fn note_store(&self, side: Side, address: String) -> LedgerResult<()> {
         self.durable(move |tx| set(tx.conn, store_name(side), &address)).await
     }
+
+    /// Whether the store under `side` was seen to carry this bridge's mark.
+    pub fn is_marked(&self, side: Side) -> LedgerResult<bool> {
+        self.read(|conn| Ok(text(conn, mark_name(side))?.is_some()))
+    }
+
+    /// Durable. The store under `side` carries this bridge's mark.
+    pub async fn note_mark(&self, side: Side) -> LedgerResult<()> {
+        self.durable(move |tx| set(tx.conn, mark_name(side), "1")).await
+    }
 }
 
 fn store_name(side: Side) -> &'static str {
     match side {
         Side::Old => "store_old",
         Side::New => "store_new",
+    }
+}
+
+fn mark_name(side: Side) -> &'static str {
+    match side {
+        Side::Old => "marked_old",
+        Side::New => "marked_new",
     }
 }
 

@@ -4,8 +4,8 @@ use super::replicas::{self, ReplicaRow, displace};
 use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
-    FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState, Targets,
-    TombstoneState, contents, intents, nodes, paths, tombstones, tree,
+    FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState,
+    Targets, TombstoneState, contents, findings, intents, nodes, paths, tombstones, tree,
 };
 use crate::object::{Ino, Key, NanoTime, Side};
 
@@ -85,7 +85,11 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
     }
     let outcome = outcome(tx, node, side, &path)?;
     match outcome {
-        ReceiptOutcome::Satisfied => intents::delete(tx.conn, node.ino, side)?,
+        ReceiptOutcome::Satisfied => {
+            intents::delete(tx.conn, node.ino, side)?;
+            findings::close(tx.conn, FindingKind::Blocked, side, Some(path.as_str()))?;
+            findings::close(tx.conn, FindingKind::Denied, side, None)?;
+        }
         // Renamed while it was on its way, and the store left meanwhile: nobody else asks for the move.
         ReceiptOutcome::Behind if *key != path => intents::want(tx.conn, node.ino, side, new.now)?,
         ReceiptOutcome::Behind | ReceiptOutcome::Gone => {}

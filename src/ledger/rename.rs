@@ -7,8 +7,8 @@ use super::tombstones::{self, bury, bury_prefix, state_on, uncover};
 use super::transaction::Tx;
 use super::tree::{self, bury_taken, exists, require_empty, take_out};
 use super::{
-    Entry, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode, Targets, intents,
-    nodes, paths,
+    Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode,
+    Targets, findings, intents, nodes, paths,
 };
 use crate::object::{Ino, Key, Kind, NanoTime, Side, Version};
 
@@ -175,7 +175,10 @@ fn rekey_on(
     plan: &Move,
 ) -> LedgerResult<Option<Left>> {
     let row = replicas::find(tx.conn, node.ino, side)?;
-    let on_its_way = intents::find(tx.conn, node.ino, side)?.is_some();
+    let intent = intents::find(tx.conn, node.ino, side)?;
+    if intent.as_ref().is_some_and(|intent| intent.blocked.is_some()) {
+        findings::close(tx.conn, FindingKind::Blocked, side, Some(old.as_str()))?;
+    }
     let at_old_key = row.as_ref().is_some_and(|row| row.key.is_none());
     match row.as_ref().map(|row| row.key.as_ref()) {
         Some(None) => replicas::set_key(tx.conn, node.ino, side, Some(old.as_str()))?,
@@ -189,7 +192,7 @@ fn rekey_on(
     if plan.targets.contains(side) || row.is_some() {
         want(tx.conn, node.ino, side, plan.now)?;
     }
-    Ok((on_its_way && !at_old_key).then(|| (side, old.clone())))
+    Ok((intent.is_some() && !at_old_key).then(|| (side, old.clone())))
 }
 
 fn bury_left(tx: &mut Tx<'_>, left: &[Left], plan: &Move) -> LedgerResult<()> {

@@ -13,7 +13,7 @@ use super::{LedgerError, LedgerErrorKind, LedgerResult};
 const STEPS: [&str; 1] = [FIRST];
 
 const FIRST: &str = r"
--- Single values: bridge_id, next_ino, open_findings, barrier.
+-- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL

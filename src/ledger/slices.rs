@@ -5,7 +5,9 @@ use rusqlite::{Connection, Row, params};
 use super::intents::{self, want};
 use super::replicas::{self, side_number};
 use super::transaction::Tx;
-use super::{Event, Ledger, LedgerResult, Slice, TombstoneState, events, paths, tombstones};
+use super::{
+    Event, FindingKind, Ledger, LedgerResult, Slice, TombstoneState, events, findings, paths, tombstones,
+};
 use crate::object::{Ino, NanoTime, Side};
 use crate::stage::Stage;
 
@@ -85,7 +87,11 @@ fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) ->
         if moved || !node_is_in(tx.conn, slices, slice, intent.ino)? {
             continue;
         }
-        intents::delete(tx.conn, intent.ino, side)?;
+        if intents::delete(tx.conn, intent.ino, side)?
+            && let Some(key) = paths::key_of(tx.conn, intent.ino)?
+        {
+            findings::close(tx.conn, FindingKind::Blocked, side, Some(key.as_str()))?;
+        }
         if replica.is_none() {
             bury_what_was_to_be_overwritten(tx, side, intent.ino)?;
         }

@@ -212,11 +212,6 @@ pub(super) fn wake(conn: &Connection, side: Side, key: &Key, now: NanoTime) -> L
     Ok(())
 }
 
-pub(super) fn next_due(conn: &Connection, side: Side) -> LedgerResult<Option<NanoTime>> {
-    let sql = "SELECT min(due) FROM tombstones WHERE side = ?1 AND state = 0 AND covers = 0";
-    Ok(conn.prepare_cached(sql)?.query_row([side_number(side)], |row| row.get(0))?)
-}
-
 /// All tombstones, for the check.
 pub(super) fn all(conn: &Connection) -> LedgerResult<Vec<Tombstone>> {
     select(conn, select_tombstone!("ORDER BY side, key"), [])

@@ -6,8 +6,8 @@ use super::replicas::{self, ReplicaRow};
 use super::tombstones::{bury, bury_prefix, state_on, uncover};
 use super::transaction::Tx;
 use super::{
-    AttrChange, Commit, Entry, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode, Node, Origin,
-    Removed, ReplicaState, ScanId, Targets, contents, intents, nodes, paths,
+    AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
+    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, nodes, paths,
 };
 use crate::object::{ETag, Ino, Key, Kind, NanoTime, Side, Version};
 
@@ -183,7 +183,9 @@ pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<
             place.push((side, row));
         }
         replicas::delete(tx.conn, node.ino, side)?;
-        intents::delete(tx.conn, node.ino, side)?;
+        if intents::delete(tx.conn, node.ino, side)? {
+            findings::close(tx.conn, FindingKind::Blocked, side, Some(key.as_str()))?;
+        }
     }
     contents::delete(tx.conn, node.ino)?;
     nodes::delete(tx.conn, node.ino)?;

@@ -18,6 +18,9 @@ pub enum KeyError {
     NotUtf8,
 }
 
+/// Where a bridge keeps what is its own in every store. Nothing below it is a file of the mount.
+pub const OWN_PREFIX: &str = ".bridgefs/";
+
 impl Key {
     /// Takes a key exactly as it is.
     pub fn new(raw: impl Into<Box<str>>) -> Result<Key, KeyError> {
@@ -44,6 +47,11 @@ impl Key {
     /// The prefix under which everything in this directory stands: the key with a slash.
     pub fn as_prefix(&self) -> String {
         format!("{}/", self.0)
+    }
+
+    /// Whether the key is, or lies below, the name that every bridge keeps for itself ([`OWN_PREFIX`]).
+    pub fn is_own(&self) -> bool {
+        self.0.starts_with(OWN_PREFIX) || OWN_PREFIX.strip_suffix('/') == Some(&self.0)
     }
 
     /// Whether the key can be shown as a path of a mount: no empty, `.` or `..` segment, no NUL, no

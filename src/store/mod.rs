@@ -111,8 +111,20 @@ pub struct ListPage {
     pub objects: Vec<ListedObject>,
     /// With a delimiter: the prefixes one level down, each with its slash.
     pub prefixes: Vec<String>,
+    /// What stands among them but can be no object, in words a person can look for (a folder's links, devices and
+    /// names that are not UTF-8).
+    pub strangers: Vec<Stranger>,
     /// Where the next page starts; `None` at the end.
     pub next: Option<ListToken>,
+}
+
+/// Something in a store that is no object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where it stands; bytes that are not UTF-8 are escaped.
+    pub place: String,
+    /// What it is.
+    pub what: &'static str,
 }
 
 /// Where a listing goes on: opaque, the store's own.

@@ -24,6 +24,19 @@ fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
 }
 
 #[test]
+fn the_name_that_bridges_keep_for_themselves_is_not_shown_and_cannot_be_made() {
+    let keys = [".bridgefs/owner", ".bridgefs/probe/left", "a"].map(str::to_owned);
+    let rig = Rig::over(keys.into_iter());
+    let own = rig.at(".bridgefs");
+    assert_eq!(errno(fs::metadata(&own)), Some(libc::ENOENT));
+    let listed = fs::read_dir(rig.root()).expect("listed").map(|entry| entry.expect("an entry").file_name());
+    assert_eq!(listed.collect::<Vec<_>>(), ["a"]);
+    assert_eq!(errno(fs::create_dir(&own)), Some(libc::EINVAL));
+    assert_eq!(errno(fs::write(&own, "x")), Some(libc::EINVAL));
+    assert_eq!(errno(fs::rename(rig.at("a"), &own)), Some(libc::EINVAL));
+}
+
+#[test]
 fn rename_without_replacing_and_with_exchange() {
     let rig = Rig::new();
     let (a, b, c) = (rig.at("a"), rig.at("b"), rig.at("c"));

@@ -375,10 +375,14 @@ impl Bridge {
     /// A store that will never take the object is a finding, not a task for ever.
     async fn refused(&self, side: Side, situation: &Situation, error: BridgeError) -> BridgeResult<Outcome> {
         let Some(reason) = block_reason(&error) else { return Err(error) };
+        let version = situation.node.version;
+        let kept = match situation.replica(side.other()) {
+            Some(replica) if replica.receipt.version == version => "Only the other store has it",
+            Some(_) | None => "No store has it: its content is kept in the state directory of this host",
+        };
         let detail = format!(
-            "the {side} store will not take version {} of this file: {error}. It is only on the other store. \
-             Rename it, or free the object in the store; any change of the file makes the bridge try again.",
-            situation.node.version
+            "the {side} store will not take version {version} of this file: {error}. {kept}. \
+             Rename it, or free the object in the store; any change of the file makes the bridge try again."
         );
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };

@@ -17,8 +17,6 @@ fn a_deletion_is_noted_where_it_is_written_and_hides_everywhere() {
     assert_eq!(fixture.due_tombstones(Side::Old, NOW, 10).expect("read").len(), 1);
     assert_eq!(fixture.due_tombstones(Side::Old, NOW - 1, 10).expect("read"), []);
     assert_eq!(fixture.due_tombstones(Side::New, NOW, 10).expect("read"), []);
-    assert_eq!(fixture.next_due(Side::Old).expect("read"), Some(NOW));
-    assert_eq!(fixture.next_due(Side::New).expect("read"), None);
     fixture.assert_clean();
 }
 
@@ -122,7 +120,6 @@ fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
     run(fixture.tombstone_failed(Side::Old, &key("a"), "503", NOW + 5)).expect("noted");
     let grave = fixture.grave(Side::Old, "a").expect("there");
     assert_eq!((grave.attempts, grave.due, grave.error.as_deref()), (1, NOW + 5, Some("503")));
-    assert_eq!(fixture.next_due(Side::Old).expect("read"), Some(NOW + 5));
     let finding = NewFinding {
         kind: FindingKind::Blocked,
         side: Some(Side::Old),

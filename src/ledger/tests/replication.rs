@@ -74,7 +74,6 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
     assert_eq!(due(NOW), [b.ino]);
     assert_eq!(due(NOW + 10), [a.ino, b.ino]);
     run(fixture.intent_dropped(b.ino, Side::Old)).expect("dropped");
-    assert_eq!(fixture.next_due(Side::Old).expect("read"), Some(NOW + 10));
     let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3, targets: BOTH };
     run(fixture.commit(a.ino, commit)).expect("committed");
     let intent = fixture.intent(a.ino, Side::Old).expect("read").expect("there");
@@ -87,7 +86,6 @@ fn a_blocked_intent_waits_for_a_change() {
     let node = fixture.file("a");
     run(fixture.intent_blocked(node.ino, Side::New, BlockReason::Locked, finding("a"))).expect("blocked");
     assert_eq!(fixture.due_intents(Side::New, NOW, 9).expect("read"), []);
-    assert_eq!(fixture.next_due(Side::New).expect("read"), None);
     assert_eq!(fixture.summary().expect("read").sides[1].blocked, 1);
     fixture.mv("a", "b");
     assert_eq!(fixture.intent(node.ino, Side::New).expect("read").expect("there").blocked, None);
@@ -167,6 +165,45 @@ fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
     assert_eq!(fixture.slices().expect("read")[0].stage, Stage::Complete);
 }
 
+fn blocked(path: &str) -> NewFinding {
+    let detail = "too large".to_owned();
+    NewFinding { kind: FindingKind::Blocked, side: Some(Side::New), key: Some(key(path)), detail }
+}
+
+#[test]
+fn that_an_object_is_blocked_is_over_when_it_got_through_was_renamed_or_was_removed() {
+    let fixture = Fixture::new();
+    let block = |node: &Node, path: &str| {
+        let refusal = fixture.intent_blocked(node.ino, Side::New, BlockReason::Unsupported, blocked(path));
+        run(refusal).expect("noted");
+    };
+    let (got_through, renamed, removed) = (fixture.file("a"), fixture.file("b"), fixture.file("c"));
+    for (node, path) in [(&got_through, "a"), (&renamed, "b"), (&removed, "c")] {
+        block(node, path);
+    }
+    assert_eq!(fixture.findings(false, 9).expect("read").len(), 3);
+    fixture.write(got_through.ino);
+    assert_eq!(fixture.confirm(got_through.ino, Side::New), ReceiptOutcome::Satisfied);
+    fixture.mv("b", "short");
+    fixture.rm("c", BOTH).expect("removed");
+    assert_eq!(fixture.findings(false, 9).expect("read"), []);
+    fixture.assert_clean();
+}
+
+#[test]
+fn that_a_store_denies_us_is_over_when_it_takes_something() {
+    let fixture = Fixture::new();
+    let detail = "403".to_owned();
+    let denied = NewFinding { kind: FindingKind::Denied, side: Some(Side::Old), key: None, detail };
+    run(fixture.find(denied)).expect("noted");
+    let file = fixture.file("a");
+    fixture.confirm(file.ino, Side::New);
+    assert_eq!(fixture.findings(false, 9).expect("read").len(), 1, "the other store says nothing of it");
+    fixture.confirm(file.ino, Side::Old);
+    assert_eq!(fixture.findings(false, 9).expect("read"), []);
+    fixture.assert_clean();
+}
+
 #[test]
 fn findings_are_counted_closed_and_opened_again() {
     let fixture = Fixture::new();
@@ -175,7 +212,8 @@ fn findings_are_counted_closed_and_opened_again() {
     }
     let found = fixture.findings(false, 9).expect("read");
     assert_eq!((found.len(), found[0].count, found[0].key.as_deref()), (1, 3, Some("a")));
-    run(fixture.close_finding(FindingKind::Missing, Side::New, &key("a"))).expect("closed");
+    run(fixture.lazy(|tx| findings::close(tx.conn, FindingKind::Missing, Side::New, Some("a"))))
+        .expect("closed");
     assert_eq!(fixture.findings(false, 9).expect("read"), []);
     assert_eq!(fixture.findings(true, 9).expect("read").len(), 1);
     run(fixture.find(finding("a"))).expect("noted");

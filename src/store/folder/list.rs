@@ -2,6 +2,7 @@
 //! size of a folder does not show in memory.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use nix::dir::{Dir, Type};
@@ -14,20 +15,34 @@ use super::path::{Chain, PRIVATE, open_directory, open_file, refusal};
 use super::record::describe;
 use super::root::OpenRoot;
 use crate::object::Key;
-use crate::store::{ListPage, ListRequest, ListToken, ListedObject, StoreResult};
+use crate::store::{ListPage, ListRequest, ListToken, ListedObject, StoreResult, Stranger};
 
 /// What a name in a directory is to a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     File,
     Directory,
+    /// No object, and why.
+    Stranger(&'static str),
 }
+
+const LINK: &str = "a symbolic link";
+const SPECIAL: &str = "a pipe, socket or device";
+const NO_OBJECTS: &str = "a directory with nothing but links, devices or names that are not UTF-8";
 
 struct Walk<'r> {
     call: &'r Call,
     request: &'r ListRequest,
     page: ListPage,
     last: Option<String>,
+}
+
+/// What a directory holds, with all below it; the later of two wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Contents {
+    Nothing,
+    Strangers,
+    Objects,
 }
 
 /// Whether there is more to walk.
@@ -37,8 +52,7 @@ enum Room {
     Full,
 }
 
-/// One page. Links, devices and what is ours are not objects; a name that is not UTF-8 cannot be a key and is
-/// warned about.
+/// One page. Links, devices and names that are not UTF-8 can be no objects, but are told of; what is ours is not.
 pub(super) fn list(call: &Call, root: &OpenRoot, request: &ListRequest) -> StoreResult<ListPage> {
     let directory = request.prefix.rsplit_once('/').map(|(directory, _)| directory);
     let segments: Vec<&str> = directory.map(|directory| directory.split('/').collect()).unwrap_or_default();
@@ -94,14 +108,18 @@ impl Walk<'_> {
         let mut names = BTreeMap::new();
         for found in listing.iter() {
             let found = found.map_err(failed)?;
-            let Ok(name) = found.file_name().to_str() else {
-                tracing::warn!(name = ?found.file_name(), below, "a name that is not UTF-8 is no key");
-                continue;
-            };
-            if matches!(name, "." | ".." | PRIVATE) {
+            let name = found.file_name().to_string_lossy();
+            if matches!(&*name, "." | ".." | PRIVATE) {
                 continue;
             }
-            let Some(entry) = kind(directory, name, found.file_type()).map_err(failed)? else { continue };
+            let (name, entry) = if found.file_name().to_str().is_ok() {
+                let Some(entry) = kind(directory, &name, found.file_type()).map_err(failed)? else {
+                    continue;
+                };
+                (name, entry)
+            } else {
+                (escaped(found.file_name()).into(), Entry::Stranger("a name that is not UTF-8"))
+            };
             let slash = if entry == Entry::Directory { "/" } else { "" };
             let full = format!("{below}{name}{slash}");
             if after.is_none_or(|after| full.as_str() > after) && self.wants(&full, entry) {
@@ -125,16 +143,20 @@ impl Walk<'_> {
     fn visit(&mut self, parent: &OwnedFd, below: &str, full: String, entry: Entry) -> StoreResult<Room> {
         let name = full.strip_prefix(below).expect("the names of a directory start with its own");
         match (entry, self.request.one_level) {
+            (Entry::Stranger(what), _) => {
+                self.add(full, |page, place| page.strangers.push(Stranger { place, what }))
+            }
             (Entry::File, _) => {
                 let Some(object) = self.object(parent, name, &full)? else { return Ok(Room::Left) };
                 self.add(full, |page, _| page.objects.push(object))
             }
-            (Entry::Directory, true) => {
-                if !self.holds_object(parent, name.trim_end_matches('/'))? {
-                    return Ok(Room::Left);
+            (Entry::Directory, true) => match self.contents(parent, name.trim_end_matches('/'))? {
+                Contents::Nothing => Ok(Room::Left),
+                Contents::Strangers => {
+                    self.add(full, |page, place| page.strangers.push(Stranger { place, what: NO_OBJECTS }))
                 }
-                self.add(full, |page, full| page.prefixes.push(full))
-            }
+                Contents::Objects => self.add(full, |page, full| page.prefixes.push(full)),
+            },
             (Entry::Directory, false) => match self.enter(parent, name.trim_end_matches('/'))? {
                 Some(directory) => self.directory(&directory, &full),
                 None => Ok(Room::Left),
@@ -144,7 +166,8 @@ impl Walk<'_> {
 
     /// Adds an entry if there is room for it; so a full page is known to have a successor.
     fn add(&mut self, full: String, add: impl FnOnce(&mut ListPage, String)) -> StoreResult<Room> {
-        if self.page.objects.len() + self.page.prefixes.len() >= self.entries_max() {
+        let page = &self.page;
+        if page.objects.len() + page.prefixes.len() + page.strangers.len() >= self.entries_max() {
             return Ok(Room::Full);
         }
         self.last = Some(full.clone());
@@ -172,42 +195,57 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether anything stands below: an empty directory is nothing in a store.
-    fn holds_object(&self, parent: &OwnedFd, name: &str) -> StoreResult<bool> {
-        let Some(directory) = self.enter(parent, name)? else { return Ok(false) };
+    /// What stands below: an empty directory is nothing in a store.
+    fn contents(&self, parent: &OwnedFd, name: &str) -> StoreResult<Contents> {
+        let Some(directory) = self.enter(parent, name)? else { return Ok(Contents::Nothing) };
         let failed = |error: Errno| self.call.io("listing a directory", error);
         let mut listing = Dir::from_fd(open_directory(&directory, ".").map_err(failed)?).map_err(failed)?;
+        let mut all = Contents::Nothing;
         for found in listing.iter() {
             let found = found.map_err(failed)?;
-            let Ok(name) = found.file_name().to_str() else { continue };
+            let Ok(name) = found.file_name().to_str() else {
+                all = all.max(Contents::Strangers);
+                continue;
+            };
             if matches!(name, "." | ".." | PRIVATE) {
                 continue;
             }
-            let holds = match kind(&directory, name, found.file_type()).map_err(failed)? {
-                Some(Entry::File) => true,
-                Some(Entry::Directory) => self.holds_object(&directory, name)?,
-                None => false,
+            let one = match kind(&directory, name, found.file_type()).map_err(failed)? {
+                Some(Entry::File) => Contents::Objects,
+                Some(Entry::Directory) => self.contents(&directory, name)?,
+                Some(Entry::Stranger(_)) => Contents::Strangers,
+                None => Contents::Nothing,
             };
-            if holds {
-                return Ok(true);
+            all = all.max(one);
+            if all == Contents::Objects {
+                break;
             }
         }
-        Ok(false)
+        Ok(all)
     }
 }
 
-/// What the entry is; file systems that do not say it in the directory are asked for the file.
+/// A name that is not UTF-8, as people can write it.
+fn escaped(name: &CStr) -> String {
+    name.to_bytes().escape_ascii().to_string()
+}
+
+/// What the entry is, if it is still there; file systems that do not say it in the directory are asked for the file.
 fn kind(directory: &OwnedFd, name: &str, told: Option<Type>) -> nix::Result<Option<Entry>> {
     match told {
         Some(Type::File) => Ok(Some(Entry::File)),
         Some(Type::Directory) => Ok(Some(Entry::Directory)),
-        Some(_) => Ok(None),
+        Some(Type::Symlink) => Ok(Some(Entry::Stranger(LINK))),
+        Some(Type::Fifo | Type::Socket | Type::CharacterDevice | Type::BlockDevice) => {
+            Ok(Some(Entry::Stranger(SPECIAL)))
+        }
         None => match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-                SFlag::S_IFREG => Some(Entry::File),
-                SFlag::S_IFDIR => Some(Entry::Directory),
-                _ => None,
-            }),
+            Ok(stat) => Ok(Some(match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFREG => Entry::File,
+                SFlag::S_IFDIR => Entry::Directory,
+                SFlag::S_IFLNK => Entry::Stranger(LINK),
+                _ => Entry::Stranger(SPECIAL),
+            })),
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error),
         },

@@ -17,6 +17,9 @@ use crate::store::{ErrorKind, StoreResult};
 /// The name inside the folder that is ours.
 pub(super) const PRIVATE: &str = ".bridgefs";
 
+/// What a bridge keeps in every store stands beside the folder's own files.
+const SHARED: [&str; 2] = [".bridgefs/owner", ".bridgefs/probe/"];
+
 /// Why the folder cannot hold `key`, if it cannot.
 pub(super) fn refusal(key: &Key) -> Option<&'static str> {
     if !key.is_path() {
@@ -24,7 +27,8 @@ pub(super) fn refusal(key: &Key) -> Option<&'static str> {
             "a folder holds only keys that are paths: no empty, `.` or `..` segment, none over 255 bytes",
         );
     }
-    let reserved = key.as_str().split('/').any(|segment| segment == PRIVATE);
+    let own = SHARED.iter().any(|shared| key.as_str().starts_with(shared));
+    let reserved = !own && key.as_str().split('/').any(|segment| segment == PRIVATE);
     reserved.then_some("the name `.bridgefs` is reserved for the store itself")
 }
 

@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 /// Where the probe's objects stand, below the store's prefix.
-pub const PROBE_PREFIX: &str = ".bridgefs-probe/";
+pub const PROBE_PREFIX: &str = ".bridgefs/probe/";
 
 /// Objects of a probe that was killed are removed by a later one, when no probe can still need them.
 const LEFT_BEHIND: NanoTime = 600 * 1_000_000_000;
