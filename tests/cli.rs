@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Output, Stdio};
 
 use assert_cmd::Command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Two folders, a state directory, a mountpoint and a configuration. Ends what is still mounted.
@@ -66,9 +68,9 @@ impl Place {
         table.contains(&self.text("mnt"))
     }
 
-    fn daemon_pid(&self) -> String {
+    fn daemon_pid(&self) -> Pid {
         let status = self.json(&["status", "--json"]);
-        status["pid"].as_u64().expect("a process").to_string()
+        pid_of(status["pid"].as_u64().expect("a process"))
     }
 
     fn json(&self, words: &[&str]) -> serde_json::Value {
@@ -87,6 +89,10 @@ impl Drop for Place {
             let _ = Program::new("umount").arg("-l").arg(self.at("mnt")).status();
         }
     }
+}
+
+fn pid_of(number: u64) -> Pid {
+    Pid::from_raw(number.try_into().expect("a process number"))
 }
 
 fn said(output: &Output) -> String {
@@ -290,8 +296,7 @@ fn a_mount_whose_daemon_was_killed_is_taken_over_with_what_it_acknowledged() {
     let place = Place::new();
     assert_eq!(place.mount().0, 0);
     fs::write(place.at("mnt/kept.txt"), "kept").expect("acknowledged");
-    let killed = Program::new("kill").args(["-9", &place.daemon_pid()]).status().expect("kill");
-    assert!(killed.success());
+    kill(place.daemon_pid(), Signal::SIGKILL).expect("killed");
     // The kernel notices the dead daemon at the latest with the next request.
     while fs::metadata(place.at("mnt")).is_ok() {}
     let (code, message) = place.mount();
@@ -313,8 +318,7 @@ fn a_signal_ends_a_mount_in_order() {
     let mut lines = log.lines().map(|line| line.expect("text"));
     assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
     fs::write(place.at("mnt/a.txt"), "hello").expect("written");
-    let pid = daemon.id().to_string();
-    assert!(Program::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    kill(pid_of(daemon.id().into()), Signal::SIGTERM).expect("told to end");
     lines.for_each(drop);
     assert!(daemon.wait().expect("it ends").success());
     assert!(!place.is_mounted());
@@ -351,7 +355,7 @@ fn the_demo_never_removes_a_folder_that_is_not_its_own() {
 fn a_dead_mount_is_taken_away_and_the_same_bridge_elsewhere_goes_on() {
     let place = Place::new();
     assert_eq!(place.mount().0, 0);
-    Program::new("kill").args(["-9", &place.daemon_pid()]).status().expect("it runs");
+    kill(place.daemon_pid(), Signal::SIGKILL).expect("killed");
     let other = place.at("other");
     fs::create_dir(&other).expect("a folder");
     let (code, message) = place.run(&["mount", &place.text("bridge.toml"), &place.text("other")]);
