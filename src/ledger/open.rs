@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::checkpoint::Checkpointer;
@@ -151,11 +152,19 @@ fn write_connection(path: &Path) -> LedgerResult<Connection> {
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(Duration::from_secs(10))?;
     conn.set_prepared_statement_cache_capacity(128);
+    stable_plans(&conn)?;
     conn.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL;
          PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;",
     )?;
     Ok(conn)
+}
+
+/// Without this, SQLite (built with STAT4) compiles a cached statement anew whenever a value is bound to it that might
+/// change its plan: 7 % of the processor time of creating small files.
+pub(super) fn stable_plans(conn: &Connection) -> LedgerResult<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Makes what every ledger has: its name, the root, the default slice.

@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, OpenFlags};
 
 use super::LedgerResult;
+use super::open::stable_plans;
 
 /// How many callers read at once; more of them wait.
 const READERS: usize = 4;
@@ -72,6 +73,7 @@ fn reader(path: &Path) -> LedgerResult<Connection> {
     )?;
     conn.busy_timeout(Duration::from_secs(10))?;
     conn.set_prepared_statement_cache_capacity(64);
+    stable_plans(&conn)?;
     conn.execute_batch("PRAGMA query_only = 1; PRAGMA cache_size = -4096;")?;
     Ok(conn)
 }

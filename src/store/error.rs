@@ -65,13 +65,22 @@ pub struct StoreError {
     operation: &'static str,
     key: Option<Key>,
     detail: String,
+    may_have_happened: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
     /// A failure of `operation`, explained by `detail`.
     pub fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> StoreError {
-        StoreError { kind, operation, key: None, detail: detail.into(), source: None }
+        let may_have_happened = kind == ErrorKind::Unavailable;
+        StoreError { kind, operation, key: None, detail: detail.into(), may_have_happened, source: None }
+    }
+
+    /// The same, of a request that never left this host.
+    #[must_use]
+    pub fn never_sent(mut self) -> StoreError {
+        self.may_have_happened = false;
+        self
     }
 
     /// The same, with the key that it was about.
@@ -91,6 +100,11 @@ impl StoreError {
     /// What the caller does next.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether the answer was lost: a mutation may have happened, or may yet happen.
+    pub fn may_have_happened(&self) -> bool {
+        self.may_have_happened
     }
 }
 

@@ -43,8 +43,11 @@ async fn survives(kind: Kind) {
     let patient = place.clone().with("stall_timeout", "30s").connect().shared();
     patient.put(&key, "before".into(), &meta, &Condition::Always).await.expect("it is up");
 
+    let lost = Key::new("lost").expect("not empty");
     server.pause();
     everything_is_unavailable(&store, &key).await;
+    let late = store.put(&lost, "x".into(), &meta, &Condition::Always).await.expect_err("no answer");
+    assert!(late.may_have_happened(), "the server has it, and may do it when it goes on: {late}");
     server.resume();
     // A connection that waited through the stall may rightly be reset once: a new store has none.
     let patient = place.clone().with("stall_timeout", "30s").connect().shared();
@@ -52,6 +55,8 @@ async fn survives(kind: Kind) {
 
     server.kill();
     everything_is_unavailable(&store, &key).await;
+    let never = store.put(&lost, "x".into(), &meta, &Condition::Always).await.expect_err("refused");
+    assert!(!never.may_have_happened(), "nobody listens: {never}");
     if kind != Kind::Moto {
         // Moto has no disk.
         server.restart();

@@ -148,7 +148,7 @@ impl Bridge {
 
     /// A failed mutation; if its answer was lost it may still happen.
     pub(super) fn failed_write(&self, side: Side, key: &Key, error: StoreError) -> BridgeError {
-        if error.kind() == ErrorKind::Unavailable {
+        if error.may_have_happened() {
             self.replicator.doubt(side, key);
         }
         BridgeError::from_store(side, error).on(key)

@@ -135,6 +135,7 @@ fn by_status(status: StatusCode) -> ErrorKind {
 
 /// The error of a request that got no whole answer. A URL is never part of the text: it may be signed.
 pub(super) fn broken(operation: &'static str, error: HttpError) -> StoreError {
+    let is_sent = error.kind() != HttpErrorKind::Connect;
     let detail = match error.kind() {
         HttpErrorKind::Connect => "cannot connect",
         HttpErrorKind::Timeout => "no answer in time",
@@ -144,7 +145,8 @@ pub(super) fn broken(operation: &'static str, error: HttpError) -> StoreError {
         _ => "the request failed",
     };
     let detail = format!("{detail}: {}", root_cause(&error));
-    StoreError::new(ErrorKind::Unavailable, operation, detail).caused_by(error)
+    let failure = StoreError::new(ErrorKind::Unavailable, operation, detail).caused_by(error);
+    if is_sent { failure } else { failure.never_sent() }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
