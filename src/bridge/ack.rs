@@ -17,6 +17,9 @@ use crate::object::{Ino, PerSide, Side, Version};
 /// dead one costs one bounded delay and not the whole deadline.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A store that has failed so often to take an object is not waited for, if another one has it.
+const FAILURES_MAX: u32 = 3;
+
 /// Who waits for which inode.
 #[derive(Debug, Default)]
 pub(crate) struct AckBoard {
@@ -54,8 +57,10 @@ impl AckBoard {
 struct Progress {
     /// It has that version or a newer one.
     has_it: bool,
-    /// It is sick: its breaker is open, or it will never take the object.
+    /// It is sick: its breaker is open, it refuses what it is sent, or it will not take the object.
     out: bool,
+    /// It has failed to take the object before.
+    failed: bool,
 }
 
 /// What a waiter is told.
@@ -64,8 +69,17 @@ enum Verdict {
     Done,
     /// Fewer stores than the policy asks have it, because the others are sick.
     Degraded,
-    /// This side is waited for.
-    WaitFor(Side),
+    /// This side is waited for; as long as it takes anything, if so.
+    WaitFor(Side, Patience),
+}
+
+/// How long a side is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// The deadline counts from when it took something last: a large file on a slow line is no failure.
+    WhileItTakes,
+    /// It takes other objects, but not this one.
+    NoLonger,
 }
 
 /// The rule of each policy. A sick secondary never delays anything; a sick primary is replaced by the
@@ -74,16 +88,20 @@ fn judge(policy: AckPolicy, routing: &Routing, sides: PerSide<Progress>) -> Verd
     let primary = routing.route.primary;
     let secondary = primary.other();
     let (first, second) = (sides[primary], sides[secondary]);
+    let wait = |side: Side| {
+        let patience = if sides[side].failed { Patience::NoLonger } else { Patience::WhileItTakes };
+        Verdict::WaitFor(side, patience)
+    };
     match policy {
         AckPolicy::Journal => Verdict::Done,
         AckPolicy::Primary if first.has_it => Verdict::Done,
         AckPolicy::Both if first.has_it && (second.has_it || !routing.route.both) => Verdict::Done,
         AckPolicy::Both if first.has_it && second.out => Verdict::Degraded,
-        AckPolicy::Both if first.has_it => Verdict::WaitFor(secondary),
+        AckPolicy::Both if first.has_it => wait(secondary),
         AckPolicy::Primary | AckPolicy::Both if routing.route.both && first.out && second.has_it => {
             Verdict::Degraded
         }
-        AckPolicy::Primary | AckPolicy::Both => Verdict::WaitFor(primary),
+        AckPolicy::Primary | AckPolicy::Both => wait(primary),
     }
 }
 
@@ -99,22 +117,22 @@ impl Bridge {
 
     async fn wait_for_ack(&self, ino: Ino, version: Version, notify: &Notify) -> BridgeResult<()> {
         let start = Instant::now();
-        let deadline = start + self.settings.ack_deadline;
-        let mut patience = start + PATIENCE;
+        let mut next_look = start + PATIENCE;
         let mut breakers = PerSide::from_fn(|side| self.handle(side).breaker.watch());
         loop {
             // Registered before the ledger is read: a receipt in between is not missed.
             let woken = notify.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            let side = match self.ack_verdict(ino, version)? {
+            let (side, patience) = match self.ack_verdict(ino, version)? {
                 Verdict::Done => return Ok(()),
                 Verdict::Degraded => {
                     Counts::bump(&self.counts.degraded_acks);
                     return Ok(());
                 }
-                Verdict::WaitFor(side) => side,
+                Verdict::WaitFor(side, patience) => (side, patience),
             };
+            let deadline = self.ack_deadline(side, patience, start);
             let event = async {
                 tokio::select! {
                     () = woken => {}
@@ -122,14 +140,22 @@ impl Bridge {
                     _ = breakers.new.changed() => {}
                 }
             };
-            if timeout_at(patience.min(deadline), event).await.is_err() {
-                if Instant::now() >= deadline {
+            if timeout_at(next_look.min(deadline), event).await.is_err() {
+                if Instant::now() >= self.ack_deadline(side, patience, start) {
                     return Err(self.not_acknowledged(side));
                 }
                 self.handle(side).breaker.suspect();
-                patience = Instant::now() + PATIENCE;
+                next_look = Instant::now() + PATIENCE;
             }
         }
+    }
+
+    fn ack_deadline(&self, side: Side, patience: Patience, start: Instant) -> Instant {
+        let taken = match patience {
+            Patience::WhileItTakes => self.replicator.acceptance(side).accepted_at(),
+            Patience::NoLonger => None,
+        };
+        taken.map_or(start, |at| at.max(start)) + self.settings.ack_deadline
     }
 
     fn ack_verdict(&self, ino: Ino, version: Version) -> BridgeResult<Verdict> {
@@ -145,10 +171,13 @@ impl Bridge {
             let mut sides = PerSide::<Progress>::default();
             for side in Side::BOTH {
                 let has_it = replicas[side].as_ref().is_some_and(|r| r.receipt.version >= version);
-                let blocked =
-                    || self.ledger.intent(ino, side).map(|i| i.is_some_and(|i| i.blocked.is_some()));
-                let out = !has_it && (self.handle(side).breaker.is_open() || blocked()?);
-                sides[side] = Progress { has_it, out };
+                let intent = if has_it { None } else { self.ledger.intent(ino, side)? };
+                let failures = intent.as_ref().map_or(0, |intent| intent.attempts);
+                let refuses =
+                    || self.handle(side).breaker.is_open() || self.replicator.acceptance(side).refuses();
+                let blocked = intent.is_some_and(|intent| intent.blocked.is_some());
+                let out = !has_it && (blocked || failures >= FAILURES_MAX || refuses());
+                sides[side] = Progress { has_it, out, failed: failures > 0 };
             }
             Ok(judge(policy, &routing, sides))
         })
@@ -167,35 +196,38 @@ impl Bridge {
 
 #[cfg(test)]
 mod tests {
-    use super::{Progress, Verdict, judge};
+    use super::{Patience, Progress, Verdict, judge};
     use crate::bridge::AckPolicy;
     use crate::bridge::router::Router;
     use crate::ledger::Slice;
     use crate::object::{PerSide, Side};
     use crate::stage::Stage;
 
-    const HAS: Progress = Progress { has_it: true, out: false };
-    const OUT: Progress = Progress { has_it: false, out: true };
-    const YET: Progress = Progress { has_it: false, out: false };
+    const HAS: Progress = Progress { has_it: true, out: false, failed: false };
+    const OUT: Progress = Progress { has_it: false, out: true, failed: false };
+    const FAILED: Progress = Progress { has_it: false, out: false, failed: true };
+    const YET: Progress = Progress { has_it: false, out: false, failed: false };
 
     #[test]
     fn who_is_waited_for() {
         use AckPolicy::{Both, Journal, Primary};
-        use Verdict::{Degraded, Done, WaitFor};
+        use Verdict::{Degraded, Done};
+        let waits = |side| Verdict::WaitFor(side, Patience::WhileItTakes);
         let table = [
             (Journal, Stage::DualWrite, YET, YET, Done),
             (Primary, Stage::DualWrite, HAS, YET, Done),
-            (Primary, Stage::DualWrite, YET, HAS, WaitFor(Side::Old)),
+            (Primary, Stage::DualWrite, YET, HAS, waits(Side::Old)),
             (Primary, Stage::DualWrite, OUT, HAS, Degraded),
-            (Primary, Stage::DualWrite, OUT, OUT, WaitFor(Side::Old)),
+            (Primary, Stage::DualWrite, OUT, OUT, waits(Side::Old)),
             (Primary, Stage::Live, YET, HAS, Done),
-            (Primary, Stage::Off, OUT, HAS, WaitFor(Side::Old)),
+            (Primary, Stage::Off, OUT, HAS, waits(Side::Old)),
             (Both, Stage::DualWrite, HAS, HAS, Done),
-            (Both, Stage::DualWrite, HAS, YET, WaitFor(Side::New)),
+            (Both, Stage::DualWrite, HAS, YET, waits(Side::New)),
             (Both, Stage::DualWrite, HAS, OUT, Degraded),
             (Both, Stage::DualWrite, OUT, HAS, Degraded),
-            (Both, Stage::DualWrite, YET, HAS, WaitFor(Side::Old)),
+            (Both, Stage::DualWrite, YET, HAS, waits(Side::Old)),
             (Both, Stage::Complete, YET, HAS, Done),
+            (Primary, Stage::DualWrite, FAILED, HAS, Verdict::WaitFor(Side::Old, Patience::NoLonger)),
         ];
         for (policy, stage, old, new, verdict) in table {
             let slice =

@@ -52,6 +52,8 @@ pub struct StoreStatus {
     pub breaker: String,
     /// Its last failure that concerned the breaker.
     pub last_error: Option<String>,
+    /// Why it refuses whatever it is sent, if it does.
+    pub refusal: Option<String>,
     /// Counts from the ledger.
     pub counts: SideSummary,
 }
@@ -124,6 +126,7 @@ impl Bridge {
                 side: side.to_string(),
                 breaker: handle.breaker.state().as_str().to_owned(),
                 last_error: handle.breaker.last_error(),
+                refusal: self.replicator.acceptance(side).refusal(),
                 counts,
             }
         });

@@ -175,6 +175,9 @@ fn concerns(mount: &MountStatus) -> Vec<String> {
             store.name
         ));
     }
+    for store in &bridge.stores {
+        concerns.extend(troubles(store));
+    }
     if bridge.findings > 0 {
         concerns.push(format!("{}: see `bridgefs findings`", units::count(bridge.findings, "finding")));
     }
@@ -191,6 +194,22 @@ fn concerns(mount: &MountStatus) -> Vec<String> {
         ));
     }
     concerns
+}
+
+/// A store that answers, and yet does not take what it is sent.
+fn troubles(store: &StoreStatus) -> Option<String> {
+    let (name, counts) = (&store.name, &store.counts);
+    if let Some(why) = &store.refusal {
+        return Some(format!(
+            "store {name} takes nothing now ({why}); everything goes on with the other one, and what it misses is sent \
+             when it takes it"
+        ));
+    }
+    let why = counts.failing_error.as_deref().filter(|_| counts.failing > 0)?;
+    let files = units::count(counts.failing, "file");
+    Some(format!(
+        "store {name} has refused {files} again and again ({why}); they are tried again until it takes them"
+    ))
 }
 
 fn describe_file(file: &FileStatus) -> String {

@@ -2,32 +2,25 @@
 //! a repair or a deletion on one side would destroy both copies. Only a trial tells: what is put into one
 //! store must not appear in the other.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::DaemonError;
-use crate::clock::timeout;
+use super::owner::{first_mount, patiently};
 use crate::config::StoreConfig;
 use crate::object::{Key, PerSide};
 use crate::store::remote::PROBE_PREFIX;
-use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, StoreError, StoreResult};
-
-/// How long each trial of the stores may hold up a start.
-pub(super) const TRIAL_LIMIT: Duration = Duration::from_secs(10);
+use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, StoreResult};
 
 /// Refuses two stores that are one. A store that does not answer now cannot be tried; the bridge starts
-/// without it, as it was tried when it was first mounted.
+/// without it, unless this is the first mount, which is when it must be tried.
 pub(super) async fn refuse_aliases(
     config: &PerSide<StoreConfig>,
     stores: &PerSide<SharedStore>,
     bridge_id: &str,
+    is_first: bool,
 ) -> Result<(), DaemonError> {
-    let trial = timeout(TRIAL_LIMIT, appears_in_both(&stores.old, &stores.new, bridge_id));
-    let outcome = trial.await.unwrap_or_else(|elapsed| {
-        Err(StoreError::new(ErrorKind::Unavailable, "compare", "no answer in time").caused_by(elapsed))
-    });
-    match outcome {
+    let trial = async || appears_in_both(&stores.old, &stores.new, bridge_id).await;
+    match patiently(trial).await {
         Ok(false) => Ok(()),
         Ok(true) => Err(DaemonError::Unsafe {
             why: format!(
@@ -36,6 +29,7 @@ pub(super) async fn refuse_aliases(
                 config.old.name, config.new.name
             ),
         }),
+        Err(source) if is_first => Err(first_mount(&config.new, source)),
         Err(error) => {
             tracing::warn!(%error, "it could not be tried whether the two stores are one");
             Ok(())

@@ -3,17 +3,24 @@
 //! its bridge: a second one is refused, and so is another bucket of the same name.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::Deserialize;
 
 use super::DaemonError;
-use super::alias::TRIAL_LIMIT;
-use crate::clock::timeout;
+use crate::clock::{sleep, timeout};
 use crate::config::StoreConfig;
 use crate::object::{Key, OWN_PREFIX};
 use crate::store::{ByteRange, Condition, ErrorKind, ObjectMeta, Store, StoreError, StoreResult};
+
+/// How long each trial of the stores may hold up a start.
+const TRIAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a store is asked, and the pause in between.
+const TRIES_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// More than a mark can have.
 const MARK_BYTES_MAX: u64 = 64 << 10;
@@ -47,49 +54,84 @@ impl Owner {
     }
 }
 
-/// Finds out whether the store is this bridge's, and marks it if it is nobody's and was not marked before.
-/// A store that does not answer now cannot be asked. Answers whether it carries the mark.
-pub(super) async fn claim(
+/// What a store says of whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Belongs {
+    /// It carries this bridge's mark.
+    Here,
+    /// It carries none, and never carried this bridge's.
+    ToNobody,
+    /// It was this bridge's, and does not answer now.
+    Unknown,
+}
+
+/// Finds out whose the store is, and changes nothing. Refuses one that is another bridge's, one that has lost
+/// this bridge's mark, and one that was never marked and does not say.
+pub(super) async fn ask(
     config: &StoreConfig,
     store: &dyn Store,
     me: &Owner,
     was_marked: bool,
-) -> Result<bool, DaemonError> {
-    let answer = timeout(TRIAL_LIMIT, claimed_by(store, me, was_marked)).await.unwrap_or_else(|elapsed| {
-        Err(StoreError::new(ErrorKind::Unavailable, "get", "no answer in time")
-            .on(&mark())
-            .caused_by(elapsed))
-    });
-    match answer {
-        Ok(Some(owner)) if owner.bridge == me.bridge => Ok(true),
+) -> Result<Belongs, DaemonError> {
+    match patiently(async || read(store).await).await {
+        Ok(Some(owner)) if owner.bridge == me.bridge => Ok(Belongs::Here),
         Ok(Some(owner)) => Err(DaemonError::Unsafe { why: of_another(config, &owner) }),
-        Ok(None) => Err(DaemonError::Unsafe { why: without_mark(config, me) }),
+        Ok(None) if was_marked => Err(DaemonError::Unsafe { why: without_mark(config, me) }),
+        Ok(None) => Ok(Belongs::ToNobody),
         Err(source) if source.kind() == ErrorKind::Corrupt => {
             let advice = "Something else stands where bridges keep their mark: move it away, and mount again. Nothing \
                           was mounted";
             Err(DaemonError::Store { name: config.name.clone(), source, advice })
         }
-        Err(error) => {
+        Err(error) if was_marked => {
             tracing::warn!(store = config.name, %error, "it could not be seen which bridge the store belongs to");
-            Ok(was_marked)
+            Ok(Belongs::Unknown)
         }
+        Err(source) => Err(first_mount(config, source)),
     }
 }
 
-async fn claimed_by(store: &dyn Store, me: &Owner, was_marked: bool) -> StoreResult<Option<Owner>> {
-    let found = read(store).await?;
-    if found.is_some() || was_marked {
-        return Ok(found);
-    }
+/// Marks a store that is nobody's, and looks again: two may do it at the same moment.
+pub(super) async fn claim(
+    config: &StoreConfig,
+    store: &dyn Store,
+    me: &Owner,
+) -> Result<Belongs, DaemonError> {
     let condition = match store.capabilities().put_if_absent {
         true => Condition::Absent,
         false => Condition::Always,
     };
-    match store.put(&mark(), me.to_text().into(), &ObjectMeta::default(), &condition).await {
-        Err(error) if error.kind() != ErrorKind::PreconditionFailed => Err(error),
-        // Two may have marked it at the same moment: what stands there now decides.
-        Ok(_) | Err(_) => read(store).await,
+    let (key, meta) = (mark(), ObjectMeta::default());
+    let put = async || store.put(&key, me.to_text().into(), &meta, &condition).await.map(drop);
+    match patiently(put).await {
+        Err(source) if source.kind() != ErrorKind::PreconditionFailed => Err(first_mount(config, source)),
+        Ok(()) | Err(_) => ask(config, store, me, false).await,
     }
+}
+
+/// A store that was never seen before has to answer: nobody knows yet whether it is the right one, whose it is,
+/// and whether it is the other one under a second name.
+pub(super) fn first_mount(config: &StoreConfig, source: StoreError) -> DaemonError {
+    let advice = "The first mount of a bridge needs both stores; later ones do without one that is away. Look at the \
+                  credentials, at `url` and `endpoint` and at the network (`bridgefs check`). Nothing was mounted";
+    DaemonError::Store { name: config.name.clone(), source, advice }
+}
+
+/// Repeats a call that got no answer, but holds the start up no longer than the limit.
+pub(super) async fn patiently<T>(call: impl AsyncFn() -> StoreResult<T>) -> StoreResult<T> {
+    let again = async {
+        let mut tries = 1;
+        loop {
+            match call().await {
+                Err(error) if error.kind().is_unknown() && tries < TRIES_MAX => tries += 1,
+                answer => return answer,
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(TRIAL_LIMIT, again).await.unwrap_or_else(|elapsed| {
+        Err(StoreError::new(ErrorKind::Unavailable, "start", "no answer in time").caused_by(elapsed))
+    })
 }
 
 /// The owner that the store's mark names, if it has a mark.
@@ -141,9 +183,12 @@ fn without_mark(config: &StoreConfig, me: &Owner) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;
+    use crate::store::faulty::{Fault, Faulty, Rule};
     use crate::store::memory::MemoryStore;
 
     fn store() -> MemoryStore {
@@ -161,14 +206,18 @@ mod tests {
     }
 
     async fn why(store: &MemoryStore, me: &str, was_marked: bool) -> String {
-        claim(&config(), store, &owner(me), was_marked).await.expect_err("refused").to_string()
+        ask(&config(), store, &owner(me), was_marked).await.expect_err("refused").to_string()
     }
 
     #[tokio::test]
     async fn a_store_belongs_to_the_bridge_that_marked_it_first() {
         let store = store();
-        assert!(claim(&config(), &store, &owner("one"), false).await.expect("nobody's"));
-        assert!(claim(&config(), &store, &owner("one"), true).await.expect("its own"));
+        let (config, one) = (config(), owner("one"));
+        assert_eq!(ask(&config, &store, &one, false).await.expect("answers"), Belongs::ToNobody);
+        assert!(store.snapshot().is_empty(), "asking changes nothing");
+        assert_eq!(claim(&config, &store, &one).await.expect("nobody's"), Belongs::Here);
+        assert_eq!(ask(&config, &store, &one, true).await.expect("answers"), Belongs::Here);
+        claim(&config, &store, &owner("two")).await.expect_err("it came second");
         let refusal = why(&store, "two", false).await;
         assert!(
             refusal.contains("belongs to another bridge") && refusal.contains("on host web1"),
@@ -184,7 +233,21 @@ mod tests {
         let (_, content) = refusal.split_once("content:\n").expect("it says what to put back");
         let content = Bytes::from(content.to_owned());
         store.put(&mark(), content, &ObjectMeta::default(), &Condition::Always).await.expect("put back");
-        assert!(claim(&config(), &store, &owner("one"), true).await.expect("its own"));
+        assert_eq!(ask(&config(), &store, &owner("one"), true).await.expect("answers"), Belongs::Here);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_say_is_asked_again_and_only_believed_if_it_was_marked() {
+        let (store, faults) = Faulty::new(Arc::new(store()), 1);
+        faults.push(Rule::always(Fault::Fail(ErrorKind::Unavailable)).within(0..2));
+        assert_eq!(
+            ask(&config(), &store, &owner("one"), false).await.expect("in the end"),
+            Belongs::ToNobody
+        );
+        faults.push(Rule::always(Fault::Fail(ErrorKind::Denied)));
+        let refusal = ask(&config(), &store, &owner("one"), false).await.expect_err("fails closed");
+        assert!(refusal.to_string().contains("The first mount of a bridge needs both stores"), "{refusal}");
+        assert_eq!(ask(&config(), &store, &owner("one"), true).await.expect("known"), Belongs::Unknown);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::DaemonError;
 use super::memo::{Memo, Remembered};
-use super::owner::{self, Owner};
+use super::owner::{self, Belongs, Owner};
 use crate::bridge::StoreHandle;
 use crate::clock::Clock;
 use crate::config::{Location, StoreConfig};
@@ -61,18 +61,39 @@ pub(super) async fn open(
             to_note.push(side);
         }
     }
-    super::alias::refuse_aliases(stores, &opened, ledger.bridge_id()).await?;
-    for (side, config) in stores.iter().filter(|(_, config)| config.location != Location::Memory) {
-        let (me, was_marked) =
-            (Owner::here(ledger.bridge_id(), state_dir), ledger.is_marked(side).map_err(failed)?);
-        if owner::claim(config, opened[side].as_ref(), &me, was_marked).await? && !was_marked {
-            ledger.note_mark(side).await.map_err(failed)?;
-        }
-    }
+    let is_first =
+        !(ledger.is_marked(Side::Old).map_err(failed)? && ledger.is_marked(Side::New).map_err(failed)?);
+    super::alias::refuse_aliases(stores, &opened, ledger.bridge_id(), is_first).await?;
+    mark_both(stores, &opened, state_dir, ledger).await?;
     for side in to_note {
         ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
     }
     Ok(opened)
+}
+
+/// Marks the stores as this bridge's, unless either of them is not.
+async fn mark_both(
+    stores: &PerSide<StoreConfig>,
+    opened: &PerSide<SharedStore>,
+    state_dir: &Path,
+    ledger: &Ledger,
+) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Ledger { state_dir: state_dir.to_owned(), source };
+    let me = Owner::here(ledger.bridge_id(), state_dir);
+    let mut asked = Vec::new();
+    for (side, config) in stores.iter().filter(|(_, config)| config.location != Location::Memory) {
+        let was_marked = ledger.is_marked(side).map_err(failed)?;
+        asked.push((side, was_marked, owner::ask(config, opened[side].as_ref(), &me, was_marked).await?));
+    }
+    for (side, was_marked, mut belongs) in asked {
+        if belongs == Belongs::ToNobody {
+            belongs = owner::claim(&stores[side], opened[side].as_ref(), &me).await?;
+        }
+        if belongs == Belongs::Here && !was_marked {
+            ledger.note_mark(side).await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Receipts belong to one store. Under another one, or with the two exchanged, the ledger would call

@@ -1,10 +1,13 @@
 //! Counts for `status`.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::replicas::side_number;
 use super::{Ledger, LedgerResult, SideSummary, Summary, findings};
 use crate::object::Side;
+
+/// So many failures in a row are more than bad luck.
+const FAILING_MIN: u32 = 5;
 
 impl Ledger {
     /// Counts everything, on one snapshot. Reads all rows: about a second for a million objects.
@@ -32,7 +35,21 @@ fn side_summary(conn: &Connection, side: Side) -> LedgerResult<SideSummary> {
                FROM intents i JOIN nodes n ON n.ino = i.ino WHERE i.side = ?1";
     let (pending, pending_bytes, oldest_pending, blocked) =
         conn.query_row(sql, [side], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    // The columns beside max() are those of the row that has it.
+    let sql = "SELECT count(*), error, max(attempts) FROM intents
+               WHERE side = ?1 AND blocked IS NULL AND attempts >= ?2";
+    let (failing, failing_error) =
+        conn.query_row(sql, params![side, FAILING_MIN], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let sql = "SELECT count(*) FROM tombstones WHERE side = ?1 AND state = 0 AND covers = 0";
     let deletions = conn.query_row(sql, [side], |row| row.get(0))?;
-    Ok(SideSummary { current, pending, pending_bytes, oldest_pending, blocked, deletions })
+    Ok(SideSummary {
+        current,
+        pending,
+        pending_bytes,
+        oldest_pending,
+        blocked,
+        failing,
+        failing_error,
+        deletions,
+    })
 }

@@ -424,6 +424,10 @@ pub struct SideSummary {
     pub oldest_pending: Option<NanoTime>,
     /// Intents that a person must look at.
     pub blocked: u64,
+    /// Intents that have failed again and again, and are tried again.
+    pub failing: u64,
+    /// Why one of those failed last.
+    pub failing_error: Option<String>,
     /// Deletions that wait.
     pub deletions: u64,
 }

@@ -65,21 +65,21 @@ pub struct StoreError {
     operation: &'static str,
     key: Option<Key>,
     detail: String,
-    may_have_happened: bool,
+    may_yet_happen: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl StoreError {
     /// A failure of `operation`, explained by `detail`.
     pub fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> StoreError {
-        let may_have_happened = kind == ErrorKind::Unavailable;
-        StoreError { kind, operation, key: None, detail: detail.into(), may_have_happened, source: None }
+        let may_yet_happen = kind == ErrorKind::Unavailable;
+        StoreError { kind, operation, key: None, detail: detail.into(), may_yet_happen, source: None }
     }
 
-    /// The same, of a request that never left this host.
+    /// The same, of a call that is over: it was never sent, or has ended. It will not take effect later.
     #[must_use]
-    pub fn never_sent(mut self) -> StoreError {
-        self.may_have_happened = false;
+    pub fn settled(mut self) -> StoreError {
+        self.may_yet_happen = false;
         self
     }
 
@@ -102,9 +102,9 @@ impl StoreError {
         self.kind
     }
 
-    /// Whether the answer was lost: a mutation may have happened, or may yet happen.
-    pub fn may_have_happened(&self) -> bool {
-        self.may_have_happened
+    /// Whether the answer was lost: a mutation may take effect later, after whatever is done next.
+    pub fn may_yet_happen(&self) -> bool {
+        self.may_yet_happen
     }
 }
 

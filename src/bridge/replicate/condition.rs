@@ -148,7 +148,7 @@ impl Bridge {
 
     /// A failed mutation; if its answer was lost it may still happen.
     pub(super) fn failed_write(&self, side: Side, key: &Key, error: StoreError) -> BridgeError {
-        if error.may_have_happened() {
+        if error.may_yet_happen() {
             self.replicator.doubt(side, key);
         }
         BridgeError::from_store(side, error).on(key)

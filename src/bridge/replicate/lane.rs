@@ -219,6 +219,7 @@ impl Bridge {
                 let pause = lane.ended_badly(task.clone(), now);
                 tracing::info!(%side, ?task, %error, ?pause, "not replicated yet");
                 self.record_failure(side, &task, &error, pause).await;
+                self.tell_waiters(side, &task, &error);
             }
         }
         self.replicator.progress.notify_waiters();
@@ -244,10 +245,23 @@ impl Bridge {
         }
     }
 
+    /// Who waits for an acknowledgement may have waited long enough for this store.
+    fn tell_waiters(&self, side: Side, task: &Task, error: &BridgeError) {
+        let is_stores = error.store_kind().is_some();
+        if is_stores && self.replicator.acceptance(side).failed(task, || error.to_string()) {
+            tracing::warn!(%side, %error, "the store refuses what it is sent; everything goes on with the other one");
+            self.acks.wake_all();
+        }
+        if let Task::Sync(ino) = task {
+            self.acks.wake(*ino);
+        }
+    }
+
     async fn report_denied(&self, side: Side, text: &str) -> Result<(), LedgerError> {
         let detail = format!(
             "the {side} store refuses us: {text}. What was written since is on the other store and in the local \
-             journal, and goes there when the credentials are right again: renew or correct them."
+             journal, and goes there when it lets us in again: look at the credentials and permissions, of a folder at its \
+             file system."
         );
         let finding = NewFinding { kind: FindingKind::Denied, side: Some(side), key: None, detail };
         self.ledger.find(finding).await

@@ -9,6 +9,7 @@
 //! | `upload` | content to a store, in one request or in parts |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `remove` | one deletion on one store |
+//! | `acceptance` | whether a store takes what it is sent |
 //! | `locks` | one at a time per key; keys that must stay for now |
 
 use std::collections::HashMap;
@@ -23,8 +24,9 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
-use crate::object::{Ino, Key, Side};
+use crate::object::{Ino, Key, PerSide, Side};
 
+mod acceptance;
 mod condition;
 mod lane;
 mod locks;
@@ -34,6 +36,7 @@ mod upload;
 
 pub use locks::Hold;
 
+use acceptance::Acceptance;
 use locks::{Bells, Holds, KeyLocks};
 
 /// How long a request whose answer was lost may still take effect on the server. Until then a deletion
@@ -85,6 +88,7 @@ pub(crate) struct Replicator {
     doubtful: Mutex<HashMap<(Side, Key), Instant>>,
     /// Requests of the process before this one may still take effect until then.
     doubt_after_start: Mutex<Option<Instant>>,
+    acceptance: PerSide<Acceptance>,
 }
 
 /// The running lanes. Dropping it stops them where they are; nothing is lost by that.
@@ -135,6 +139,7 @@ impl Replicator {
             uploads_max: settings.uploads_max,
             doubtful: Mutex::default(),
             doubt_after_start: Mutex::default(),
+            acceptance: PerSide::default(),
         }
     }
 
@@ -145,6 +150,11 @@ impl Replicator {
 
     pub(crate) fn hold(&self, keys: impl Iterator<Item = (Side, Key)>) -> Hold {
         Hold::new(&self.holds, keys, &self.bells)
+    }
+
+    /// Whether the store takes what it is sent.
+    pub(crate) fn acceptance(&self, side: Side) -> &Acceptance {
+        &self.acceptance[side]
     }
 
     /// The answer of a mutation of `key` was lost: it may still happen.

@@ -33,7 +33,7 @@ impl Bridge {
             return Ok(Outcome::Done);
         }
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
-            Ok(()) => {}
+            Ok(()) => self.replicator.acceptance(side).accepted(),
             Err(error) if error.kind() == ErrorKind::Locked => {
                 return self.cannot_delete(side, key, &error).await;
             }

@@ -7,7 +7,7 @@ use crate::ledger::{
     BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
     TombstoneState,
 };
-use crate::object::{Ino, Key, Kind, OpId, PerSide, Receipt, Side, Version};
+use crate::object::{Ino, Key, Kind, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version};
 use crate::store::{Condition, ErrorKind, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
@@ -181,7 +181,7 @@ impl Bridge {
             self.bring_here(side, occupant).await?;
             return Ok(None);
         }
-        let aside = Key::new(format!(".bridgefs-moving-{occupant}")).expect("short and plain");
+        let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
         let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
             return Ok(Some(Outcome::Later("its object is being moved")));
         };
@@ -358,6 +358,7 @@ impl Bridge {
         let receipt =
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
+        self.replicator.acceptance(side).accepted();
         match self.ledger.receipt(node.ino, side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
@@ -377,8 +378,10 @@ impl Bridge {
         let Some(reason) = block_reason(&error) else { return Err(error) };
         let version = situation.node.version;
         let kept = match situation.replica(side.other()) {
-            Some(replica) if replica.receipt.version == version => "Only the other store has it",
-            Some(_) | None => "No store has it: its content is kept in the state directory of this host",
+            Some(replica) if replica.receipt.version == version => "The other store has it",
+            Some(_) | None => {
+                "Its content stays in the state directory of this host until the other store has it"
+            }
         };
         let detail = format!(
             "the {side} store will not take version {version} of this file: {error}. {kept}. \

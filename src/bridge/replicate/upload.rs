@@ -243,6 +243,9 @@ impl Bridge {
                 let body = source.bytes.read(offset, usize::try_from(len).expect("a part fits in memory"))?;
                 let number = u32::try_from(index + 1).expect("the parts are as many as the store takes");
                 let part = store.put_part(key, upload, number, body).await;
+                if part.is_ok() {
+                    self.replicator.acceptance(side).accepted();
+                }
                 part.map_err(|e| BridgeError::from_store(side, e).on(key))
             })
             .buffered(PARTS_AT_ONCE)

@@ -107,7 +107,7 @@ impl Circuit {
         };
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         let detail = format!("the breaker of {} is open for {seconds:.1} s now, {next}", self.name);
-        let error = StoreError::new(ErrorKind::Unavailable, operation.as_str(), detail).never_sent();
+        let error = StoreError::new(ErrorKind::Unavailable, operation.as_str(), detail).settled();
         Err(match key {
             Some(key) => error.on(key),
             None => error,

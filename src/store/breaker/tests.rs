@@ -52,7 +52,7 @@ async fn one_silence_opens_it_and_then_calls_fail_at_once_without_a_request() {
     let error = stack.breaker.head(&stack.key).await.expect_err("open");
     assert_eq!((error.kind(), before.elapsed()), (ErrorKind::Unavailable, Duration::ZERO));
     assert!(error.to_string().contains("the breaker of aws is open"), "{error}");
-    assert!(!error.may_have_happened(), "it was never sent");
+    assert!(!error.may_yet_happen(), "it was never sent");
     assert_eq!(stack.counts.total(), 0);
     assert!(stack.breaker.last_error().expect("an error").contains("no answer within"));
 }

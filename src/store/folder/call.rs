@@ -22,7 +22,8 @@ impl Call {
     }
 
     pub(super) fn fail(&self, kind: ErrorKind, detail: impl Into<String>) -> StoreError {
-        let error = StoreError::new(kind, self.operation, detail);
+        // What the file system has answered is over.
+        let error = StoreError::new(kind, self.operation, detail).settled();
         match &self.key {
             Some(key) => error.on(key),
             None => error,

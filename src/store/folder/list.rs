@@ -109,7 +109,7 @@ impl Walk<'_> {
         for found in listing.iter() {
             let found = found.map_err(failed)?;
             let name = found.file_name().to_string_lossy();
-            if matches!(&*name, "." | ".." | PRIVATE) {
+            if matches!(&*name, "." | "..") || (below.is_empty() && name == PRIVATE) {
                 continue;
             }
             let (name, entry) = if found.file_name().to_str().is_ok() {
@@ -207,7 +207,7 @@ impl Walk<'_> {
                 all = all.max(Contents::Strangers);
                 continue;
             };
-            if matches!(name, "." | ".." | PRIVATE) {
+            if matches!(name, "." | "..") {
                 continue;
             }
             let one = match kind(&directory, name, found.file_type()).map_err(failed)? {

@@ -18,7 +18,7 @@ use crate::store::{ErrorKind, StoreResult};
 pub(super) const PRIVATE: &str = ".bridgefs";
 
 /// What a bridge keeps in every store stands beside the folder's own files.
-const SHARED: [&str; 2] = [".bridgefs/owner", ".bridgefs/probe/"];
+const SHARED: [&str; 3] = [".bridgefs/owner", ".bridgefs/probe/", ".bridgefs/moving/"];
 
 /// Why the folder cannot hold `key`, if it cannot.
 pub(super) fn refusal(key: &Key) -> Option<&'static str> {
@@ -27,9 +27,8 @@ pub(super) fn refusal(key: &Key) -> Option<&'static str> {
             "a folder holds only keys that are paths: no empty, `.` or `..` segment, none over 255 bytes",
         );
     }
-    let own = SHARED.iter().any(|shared| key.as_str().starts_with(shared));
-    let reserved = !own && key.as_str().split('/').any(|segment| segment == PRIVATE);
-    reserved.then_some("the name `.bridgefs` is reserved for the store itself")
+    let shared = SHARED.iter().any(|shared| key.as_str().starts_with(shared));
+    (key.is_own() && !shared).then_some("the name `.bridgefs` is reserved for the store itself")
 }
 
 /// The directories of a key and the name of its file. Only for keys that [`refusal`] lets pass.

@@ -146,7 +146,7 @@ pub(super) fn broken(operation: &'static str, error: HttpError) -> StoreError {
     };
     let detail = format!("{detail}: {}", root_cause(&error));
     let failure = StoreError::new(ErrorKind::Unavailable, operation, detail).caused_by(error);
-    if is_sent { failure } else { failure.never_sent() }
+    if is_sent { failure } else { failure.settled() }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
