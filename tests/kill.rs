@@ -95,6 +95,7 @@ fn finish(site: &Site, writers: &mut [Writer]) {
     let mount = site.mount();
     look(writers);
     mount.settle(Duration::from_secs(15));
+    leftovers_go(site);
     mount.unmount();
     let acked: u64 = writers.iter().map(|writer| writer.acked).sum();
     println!("{acked} operations were acknowledged");
@@ -129,6 +130,21 @@ fn compare(old: &Path, new: &Path, writers: &[Writer]) {
             "{key} is not what was acknowledged"
         );
     }
+}
+
+/// What killed uploads left in the folders is given up in the background.
+fn leftovers_go(site: &Site) {
+    let count = |folder: &str| {
+        let entries = |kind| fs::read_dir(site.home().join(folder).join(".bridgefs").join(kind));
+        ["uploads", "tmp"].map(|kind| entries(kind).expect("a store has it").count()).iter().sum::<usize>()
+    };
+    for _ in 0..150 {
+        if count("old") + count("new") == 0 {
+            return;
+        }
+        pause(Duration::from_millis(100));
+    }
+    panic!("uploads of killed daemons stay: {} in old, {} in new", count("old"), count("new"));
 }
 
 fn orphans(state_dir: &Path) -> Vec<String> {

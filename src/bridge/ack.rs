@@ -17,6 +17,9 @@ use crate::object::{Ino, PerSide, Side, Version};
 /// dead one costs one bounded delay and not the whole deadline.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// So many versions that were waited for in vain are remembered.
+const GIVEN_UP_MAX: usize = 10_000;
+
 /// A store that has failed so often to take an object is not waited for, if another one has it.
 const FAILURES_MAX: u32 = 3;
 
@@ -24,6 +27,8 @@ const FAILURES_MAX: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct AckBoard {
     waiting: Mutex<HashMap<Ino, Arc<Notify>>>,
+    /// Versions that somebody has waited for in vain: `close` after a failed `fsync` does not wait once more.
+    given_up: Mutex<HashMap<Ino, Version>>,
 }
 
 impl AckBoard {
@@ -37,6 +42,19 @@ impl AckBoard {
         if waiting.get(&ino).is_some_and(|n| Arc::strong_count(n) == 1) {
             waiting.remove(&ino);
         }
+    }
+
+    fn give_up(&self, ino: Ino, version: Version) {
+        let mut given_up = self.given_up.lock();
+        if given_up.len() >= GIVEN_UP_MAX {
+            given_up.clear();
+        }
+        given_up.insert(ino, version);
+    }
+
+    /// Whether somebody has, just before; the next one waits again.
+    fn take_given_up(&self, ino: Ino, version: Version) -> bool {
+        self.given_up.lock().remove(&ino) == Some(version)
     }
 
     /// Something happened to this inode: those who wait for it look again.
@@ -132,6 +150,9 @@ impl Bridge {
                 }
                 Verdict::WaitFor(side, patience) => (side, patience),
             };
+            if self.acks.take_given_up(ino, version) {
+                return Err(self.not_acknowledged(side));
+            }
             let deadline = self.ack_deadline(side, patience, start);
             let event = async {
                 tokio::select! {
@@ -142,6 +163,7 @@ impl Bridge {
             };
             if timeout_at(next_look.min(deadline), event).await.is_err() {
                 if Instant::now() >= self.ack_deadline(side, patience, start) {
+                    self.acks.give_up(ino, version);
                     return Err(self.not_acknowledged(side));
                 }
                 self.handle(side).breaker.suspect();

@@ -170,8 +170,10 @@ impl Bridge {
         key: &crate::object::Key,
         info: &crate::store::ObjectInfo,
     ) -> BridgeResult<Node> {
-        let ours = self.is_ours(info) || blocking(|| self.ledger.intent(node.ino, side))?.is_some();
-        if ours || self.staged(node.ino)?.is_some() {
+        let expected = blocking(|| self.ledger.intent(node.ino, side))?.is_some();
+        // One that cannot be read now is looked at another time.
+        let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
+        if expected || ours().await || self.staged(node.ino)?.is_some() {
             return Ok(node);
         }
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;

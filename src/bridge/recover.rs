@@ -11,6 +11,7 @@ impl Bridge {
         if self.has_unfinished_work()? {
             self.replicator.expect_late_requests();
         }
+        *self.replicator.abandoned.lock() = self.abandoned_uploads()?;
         let staged = blocking(|| self.cache.staged_inos())
             .map_err(|e| BridgeError::from_disk("read the staging directory", e))?;
         let found = staged.len();

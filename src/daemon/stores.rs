@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::DaemonError;
-use super::memo::{Memo, Remembered};
+use super::memo::{FolderId, Memo, Remembered};
 use super::owner::{self, Belongs, Owner};
 use crate::bridge::StoreHandle;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::store::limit::{Limited, Limits};
 use crate::store::memory::MemoryStore;
 use crate::store::metered::Metered;
 use crate::store::remote::{ProbeReport, RemoteStore};
-use crate::store::{ErrorKind, SharedStore, StoreError};
+use crate::store::{ErrorKind, SharedStore, Store, StoreError};
 
 /// A store's clock may differ from ours by so much: request signatures are refused beyond 15 minutes, and
 /// times in listings would be useless long before.
@@ -135,7 +135,12 @@ async fn open_one(config: &StoreConfig, memo: &Memo) -> Result<SharedStore, Daem
 /// place may be the mountpoint of a disk that is not mounted, and everything would go to the wrong disk.
 async fn open_folder(config: &StoreConfig, path: &Path, memo: &Memo) -> Result<SharedStore, DaemonError> {
     if let Some(Remembered::Folder { id }) = memo.recall(config)? {
-        return Ok(Arc::new(FolderStore::existing(path, Some(id.into()))));
+        refuse_another_folder(config, path, &id).await?;
+        let store = FolderStore::existing(path, Some(id.into()));
+        if let Err(error) = store.sweep().await {
+            tracing::warn!(store = config.name, %error, "the store is away; the bridge starts without it");
+        }
+        return Ok(Arc::new(store));
     }
     if !path.is_dir() {
         return Err(DaemonError::Unsafe {
@@ -152,6 +157,22 @@ async fn open_folder(config: &StoreConfig, path: &Path, memo: &Memo) -> Result<S
         memo.remember(config, Remembered::Folder { id: id.into() })?;
     }
     Ok(Arc::new(store))
+}
+
+/// A folder that is away is waited for; one in whose place another store stands was mixed up.
+async fn refuse_another_folder(config: &StoreConfig, path: &Path, id: &FolderId) -> Result<(), DaemonError> {
+    let found = FolderStore::existing(path, None);
+    match found.probe().await.map(|()| found.id()) {
+        Ok(Some(there)) if FolderId::from(there.clone()) != *id => Err(DaemonError::Unsafe {
+            why: format!(
+                "store \"{}\": the folder {} is another store than the one that this bridge has there: two folders were exchanged, or one was restored from elsewhere. Nothing was mounted and \
+                 nothing was changed. Put the right folder there",
+                config.name,
+                path.display(),
+            ),
+        }),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 async fn open_remote(config: &StoreConfig, memo: &Memo) -> Result<SharedStore, DaemonError> {

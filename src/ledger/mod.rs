@@ -39,6 +39,7 @@ mod tombstones;
 mod transaction;
 mod tree;
 mod types;
+mod uploads;
 mod writer;
 
 #[cfg(test)]
@@ -50,3 +51,4 @@ pub use open::{Ledger, LedgerCounters, LedgerMode, LedgerOptions};
 pub use rename::Renamed;
 pub use scan::{Scan, ScanId};
 pub use types::*;
+pub use uploads::OpenUpload;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
 
 /// Step `i` brings a file from `user_version` `i` to `i + 1`. A step that was released is never changed.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, UPLOADS];
 
 const FIRST: &str = r"
 -- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
@@ -147,6 +147,16 @@ CREATE VIEW v_tombstones AS
 SELECT CASE side WHEN 0 THEN 'old' ELSE 'new' END AS side, key, attempts, due, since, error,
        CASE state WHEN 0 THEN 'pending' WHEN 1 THEN 'deferred' ELSE 'blocked' END AS state
 FROM tombstones;
+";
+
+const UPLOADS: &str = r"
+-- Uploads in parts that have begun and not ended.
+CREATE TABLE uploads (
+    side SMALLINT NOT NULL,
+    id   TEXT     NOT NULL,  -- the store's name for it
+    key  TEXT     NOT NULL,
+    PRIMARY KEY (side, id)
+) WITHOUT ROWID;
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

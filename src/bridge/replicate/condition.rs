@@ -160,12 +160,12 @@ impl Bridge {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Standing::Nothing),
             Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
         };
+        let ours = self.is_our_upload(side, key, &info).await;
+        if !ours.map_err(|e| BridgeError::from_store(side, e).on(key))? {
+            return Ok(Standing::Foreign(info));
+        }
         let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw));
-        Ok(match op {
-            Some(op) if op == *mine => Standing::Mine(info),
-            Some(_) if self.is_ours(&info) => Standing::Ours(info.etag),
-            Some(_) | None => Standing::Foreign(info),
-        })
+        Ok(if op.as_ref() == Some(mine) { Standing::Mine(info) } else { Standing::Ours(info.etag) })
     }
 
     /// Copies an object that came from elsewhere to a name beside it. What was acknowledged through the

@@ -10,6 +10,7 @@
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `remove` | one deletion on one store |
 //! | `acceptance` | whether a store takes what it is sent |
+//! | `leftovers` | uploads that an earlier run did not end |
 //! | `locks` | one at a time per key; keys that must stay for now |
 
 use std::collections::HashMap;
@@ -24,11 +25,13 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
+use crate::ledger::OpenUpload;
 use crate::object::{Ino, Key, PerSide, Side};
 
 mod acceptance;
 mod condition;
 mod lane;
+mod leftovers;
 mod locks;
 mod remove;
 mod sync;
@@ -89,6 +92,8 @@ pub(crate) struct Replicator {
     /// Requests of the process before this one may still take effect until then.
     doubt_after_start: Mutex<Option<Instant>>,
     acceptance: PerSide<Acceptance>,
+    /// Uploads that the run before this one left.
+    pub(crate) abandoned: Mutex<Vec<OpenUpload>>,
 }
 
 /// The running lanes. Dropping it stops them where they are; nothing is lost by that.
@@ -140,6 +145,7 @@ impl Replicator {
             doubtful: Mutex::default(),
             doubt_after_start: Mutex::default(),
             acceptance: PerSide::default(),
+            abandoned: Mutex::default(),
         }
     }
 
@@ -185,6 +191,8 @@ impl Bridge {
             Side::BOTH.into_iter().map(|side| tokio::spawn(Arc::clone(self).lane_for_ever(side))).collect();
         handles
             .extend(Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self.handle(side).breaker).run_probe())));
+        let abandoned = std::mem::take(&mut *self.replicator.abandoned.lock());
+        handles.push(tokio::spawn(Arc::clone(self).give_up_abandoned(abandoned)));
         let bridge = Arc::clone(self);
         // Known early, the root still answers for new names while the stores cannot be reached.
         handles.push(tokio::spawn(async move {

@@ -106,7 +106,7 @@ impl Bridge {
             }
             Err(e) => return Err(e),
         };
-        if known.is_none_or(|etag| *etag == info.etag) || self.is_ours(&info) {
+        if known.is_none_or(|etag| *etag == info.etag) || self.is_our_upload(side, key, &info).await? {
             return Ok(Remains::Object(info.etag));
         }
         let done =

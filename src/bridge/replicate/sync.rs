@@ -8,7 +8,7 @@ use crate::ledger::{
     TombstoneState,
 };
 use crate::object::{Ino, Key, Kind, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version};
-use crate::store::{Condition, ErrorKind, ObjectMeta};
+use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
 const STEPS_MAX: u32 = 8;
@@ -285,14 +285,10 @@ impl Bridge {
         let (key, etag) = (&situation.key, &replica.receipt.etag);
         let info = match store.head(key).await {
             Ok(info) if info.etag == *etag => info,
-            // The answer of an earlier try was lost: the object is the same, with another tag.
-            Ok(info)
-                if info.meta.user.get("bridgefs_op").map(String::as_str)
-                    == Some(self.op_id(&situation.node).as_str()) =>
-            {
-                info
-            }
-            Ok(_) => return self.lost_replica(side, situation, replica).await,
+            Ok(info) => match self.is_retagged_upload(side, situation, &info).await? {
+                true => info,
+                false => return self.lost_replica(side, situation, replica).await,
+            },
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return self.lost_replica(side, situation, replica).await;
             }
@@ -306,6 +302,21 @@ impl Bridge {
             store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
         };
         self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+    }
+
+    /// Whether the object is the same with another tag, because the answer of an earlier try was lost.
+    async fn is_retagged_upload(
+        &self,
+        side: Side,
+        situation: &Situation,
+        info: &ObjectInfo,
+    ) -> BridgeResult<bool> {
+        let op = info.meta.user.get("bridgefs_op").map(String::as_str);
+        if op != Some(self.op_id(&situation.node).as_str()) {
+            return Ok(false);
+        }
+        let same = self.is_our_upload(side, &situation.key, info).await;
+        same.map_err(|e| BridgeError::from_store(side, e).on(&situation.key))
     }
 
     async fn record_attrs(
@@ -377,6 +388,9 @@ impl Bridge {
     async fn refused(&self, side: Side, situation: &Situation, error: BridgeError) -> BridgeResult<Outcome> {
         let Some(reason) = block_reason(&error) else { return Err(error) };
         let version = situation.node.version;
+        if reason == BlockReason::SourceLost {
+            return self.lost_everywhere(side, situation, error).await;
+        }
         let kept = match situation.replica(side.other()) {
             Some(replica) if replica.receipt.version == version => "The other store has it",
             Some(_) | None => {
@@ -390,6 +404,27 @@ impl Bridge {
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };
         self.ledger.intent_blocked(situation.node.ino, side, reason, finding).await?;
+        self.acks.wake(situation.node.ino);
+        Ok(Outcome::Done)
+    }
+
+    /// No store and no local file has the version any more. The other store's deletion or replacement has its own
+    /// finding; this one says what it means.
+    async fn lost_everywhere(
+        &self,
+        side: Side,
+        situation: &Situation,
+        error: BridgeError,
+    ) -> BridgeResult<Outcome> {
+        let detail = format!(
+            "version {} of this file is nowhere any more: {error}. It was confirmed by a store before, so somebody removed \
+             or replaced it there without the mount. Restore it from a backup or from the bucket's old versions, \
+             and write it through the mount; or remove the file.",
+            situation.node.version
+        );
+        let key = Some(situation.key.clone());
+        let finding = NewFinding { kind: FindingKind::Missing, side: Some(side), key, detail };
+        self.ledger.intent_blocked(situation.node.ino, side, BlockReason::SourceLost, finding).await?;
         self.acks.wake(situation.node.ino);
         Ok(Outcome::Done)
     }

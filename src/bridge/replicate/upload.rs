@@ -1,6 +1,7 @@
 //! Content to a store: from the staged file, checked against one pass over it, in one request or in parts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -8,11 +9,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::condition::{Placed, Write};
 use super::sync::Situation;
 use super::{MEMORY_UNIT, Outcome};
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, StoreHandle, blocking};
 use crate::cache::{Lease, Snapshot};
+use crate::clock::sleep;
 use crate::ledger::{Commit, Node};
 use crate::object::{ContentDigest, ContentHasher, Key, Kind, Side};
-use crate::store::{Condition, ObjectMeta, PartReceipt, UploadId};
+use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, StoreResult, UploadId};
 
 /// Objects up to this size go in one request, in bytes.
 const PUT_BYTES_MAX: u64 = 8 << 20;
@@ -20,6 +22,9 @@ const PUT_BYTES_MAX: u64 = 8 << 20;
 const PART_BYTES: u64 = 8 << 20;
 /// Parts of one upload under way at once.
 const PARTS_AT_ONCE: usize = 4;
+/// The pause before a part that failed is sent again: doubled each time, up to the last one.
+const PART_PAUSE: Duration = Duration::from_millis(100);
+const PART_PAUSE_LAST: Duration = Duration::from_millis(1600);
 /// What is read of a file at once while it is digested, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
@@ -201,6 +206,7 @@ impl Bridge {
         let key = &situation.key;
         let failed = |e| self.failed_write(side, key, e);
         let upload = store.start_upload(key, meta).await.map_err(failed)?;
+        self.begin_upload(side, key, &upload).await?;
         let sent = self.send_parts(side, key, &upload, source).await;
         let parts = match sent {
             Ok(parts) if source.bytes.is_unchanged() => parts,
@@ -216,8 +222,9 @@ impl Bridge {
         let op = self.op_id(&situation.node);
         let write = Write::Complete(&upload, &parts, meta);
         let placed = self.replace(side, key, &op, first, write).await;
-        if placed.is_err() {
-            self.give_up(side, key, &upload).await;
+        match &placed {
+            Ok(_) => self.end_upload(side, &upload).await,
+            Err(_) => self.give_up(side, key, &upload).await,
         }
         placed.map(Some)
     }
@@ -242,10 +249,7 @@ impl Bridge {
                 let _memory = self.upload_memory(len).await;
                 let body = source.bytes.read(offset, usize::try_from(len).expect("a part fits in memory"))?;
                 let number = u32::try_from(index + 1).expect("the parts are as many as the store takes");
-                let part = store.put_part(key, upload, number, body).await;
-                if part.is_ok() {
-                    self.replicator.acceptance(side).accepted();
-                }
+                let part = self.send_part(side, key, upload, number, body).await;
                 part.map_err(|e| BridgeError::from_store(side, e).on(key))
             })
             .buffered(PARTS_AT_ONCE)
@@ -253,11 +257,42 @@ impl Bridge {
             .await
     }
 
-    /// Parts that will not become an object cost money until they are given up. If that fails too, the
-    /// bucket's lifecycle rule (which `bridgefs check` asks for) removes them.
+    /// A part that fails is sent again, as the same part is the same bytes: else one bad answer in a thousand
+    /// would keep a file of a thousand parts from ever arriving.
+    async fn send_part(
+        &self,
+        side: Side,
+        key: &Key,
+        upload: &UploadId,
+        number: u32,
+        body: Bytes,
+    ) -> StoreResult<PartReceipt> {
+        let StoreHandle { store, breaker, .. } = self.handle(side);
+        let mut pause = PART_PAUSE;
+        loop {
+            match store.put_part(key, upload, number, body.clone()).await {
+                Ok(part) => {
+                    self.replicator.acceptance(side).accepted();
+                    return Ok(part);
+                }
+                Err(e) if is_passing(e.kind()) && pause <= PART_PAUSE_LAST && !breaker.is_open() => {
+                    tracing::debug!(%side, %key, number, error = %e, "a part is sent again");
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Parts that will not become an object cost money until they are given up. If that fails too, the next
+    /// start does it.
     async fn give_up(&self, side: Side, key: &Key, upload: &UploadId) {
-        if let Err(error) = self.handle(side).store.abort_upload(key, upload).await {
-            tracing::info!(%side, %key, %error, "parts of an upload were left behind");
+        match self.handle(side).store.abort_upload(key, upload).await {
+            Ok(()) => self.end_upload(side, upload).await,
+            Err(error) => {
+                tracing::info!(%side, %key, %error, "parts of an upload are left behind until the next start");
+            }
         }
     }
 
@@ -266,5 +301,18 @@ impl Bridge {
         let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
         let units = units.clamp(1, self.replicator.memory_units);
         self.replicator.memory.acquire_many(units).await.expect("the semaphore is never closed")
+    }
+}
+
+/// Whether the same request may well succeed in a moment.
+fn is_passing(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Unavailable | ErrorKind::Throttled => true,
+        ErrorKind::NotFound
+        | ErrorKind::PreconditionFailed
+        | ErrorKind::Denied
+        | ErrorKind::Locked
+        | ErrorKind::Unsupported
+        | ErrorKind::Corrupt => false,
     }
 }

@@ -1,4 +1,5 @@
 mod content;
 mod orphans;
 mod rig;
+mod stores;
 mod tree;

@@ -252,3 +252,16 @@ fn the_summary_counts() {
     run(fixture.commit(a.ino, Commit { size: 1, mtime: 0, ctime: 0, targets: NONE })).expect("committed");
     assert_eq!(fixture.summary().expect("read").sides[0].current, 0);
 }
+
+#[test]
+fn an_upload_that_did_not_end_is_known_to_the_next_run() {
+    let mut fixture = Fixture::new();
+    let upload = |id: &str| OpenUpload { side: Side::New, key: key("large"), id: id.to_owned() };
+    for id in ["one", "two"] {
+        run(fixture.upload_begun(upload(id))).expect("noted");
+    }
+    run(fixture.upload_ended(Side::New, "one")).expect("noted");
+    run(fixture.upload_ended(Side::Old, "two")).expect("the other store's");
+    fixture.reopen();
+    assert_eq!(fixture.open_uploads().expect("read"), [upload("two")]);
+}

@@ -66,6 +66,13 @@ impl FolderStore {
         FolderStore { root: Arc::new(Root::new(path, id)), turn: Arc::default() }
     }
 
+    /// Removes temporary files that a process which is gone left behind.
+    pub async fn sweep(&self) -> StoreResult<()> {
+        let call = Call::plain("sweep");
+        self.look(call, |call, root| root.sweep().map_err(|error| call.io("removing temporary files", error)))
+            .await
+    }
+
     /// The identity, once the folder has been seen: to be remembered and given to [`FolderStore::existing`].
     pub fn id(&self) -> Option<StoreId> {
         self.root.id().cloned()

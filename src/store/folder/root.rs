@@ -149,7 +149,7 @@ impl OpenRoot {
     }
 
     /// Removes temporary files that nobody is writing: their writer holds a lock on each as long as it lives.
-    fn sweep(&self) -> io::Result<()> {
+    pub(super) fn sweep(&self) -> io::Result<()> {
         let tmp = open_directory(&self.private, TMP)?;
         let mut listing = Dir::from_fd(open_directory(&self.private, TMP)?)?;
         for entry in listing.iter() {

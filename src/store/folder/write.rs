@@ -18,7 +18,7 @@ use crate::store::{Condition, ErrorKind, StoreResult};
 pub(super) type Done<T> = (T, Option<OwnedFd>);
 
 /// A file that has no name among the objects yet. If it never gets one, it goes with its handle, and after
-/// a crash with the next [`create`](super::FolderStore::create): its lock tells that nobody writes it.
+/// a crash with the next [`sweep`](super::FolderStore::sweep): its lock tells that nobody writes it.
 #[derive(Debug)]
 pub(super) struct TempFile {
     directory: OwnedFd,

@@ -1,0 +1,117 @@
+//! Stores that refuse, that are slow, and that others write to.
+
+use std::time::Duration;
+
+use super::rig::{ALICE, Rig};
+use crate::bridge::{AckPolicy, BridgeSettings};
+use crate::ledger::FindingKind;
+use crate::object::{Ino, Key, Side};
+use crate::store::faulty::{Fault, Rule};
+use crate::store::metered::Operation;
+use crate::store::{Condition, ErrorKind, Store};
+
+const MIB: usize = 1 << 20;
+
+async fn waiting_for_primary(ack_deadline: Duration) -> Rig {
+    let settings = BridgeSettings { ack: AckPolicy::Primary, ack_deadline, ..BridgeSettings::default() };
+    Rig::with(settings, 1 << 30).await
+}
+
+/// Another program replaces the content and keeps the metadata, as `rclone copyto` does.
+async fn replace_behind_the_bridge(rig: &Rig, side: Side, name: &str, content: &'static [u8]) {
+    let key = Key::new(name).expect("a key");
+    let store = &rig.stores[side];
+    let meta = store.head(&key).await.expect("it is there").meta;
+    store.put(&key, content.into(), &meta, &Condition::Always).await.expect("replaced");
+}
+
+fn kinds(rig: &Rig) -> Vec<FindingKind> {
+    rig.bridge.findings(false, 10).expect("read").into_iter().map(|finding| finding.kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_put_under_our_metadata_is_neither_served_nor_called_a_copy() {
+    for foreign in [&b"longer than ours"[..], b"HELLO"] {
+        let rig = Rig::new().await;
+        let ino = rig.file("f", b"hello").await;
+        rig.drain().await;
+        while rig.cache.staged_bytes() > 0 {
+            tokio::task::yield_now().await;
+        }
+        rig.cache.forget(ino);
+        replace_behind_the_bridge(&rig, Side::Old, "f", foreign).await;
+        assert_eq!(rig.content(ino).await, b"hello");
+        assert_eq!(rig.stored("f").await.as_deref(), Some(&b"hello"[..]));
+        assert!(kinds(&rig).contains(&FindingKind::Bypass), "{:?}", kinds(&rig));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_put_under_our_metadata_is_kept_aside_when_it_is_written_over() {
+    let rig = Rig::new().await;
+    rig.file("f", b"hello").await;
+    rig.drain().await;
+    replace_behind_the_bridge(&rig, Side::Old, "f", b"theirs").await;
+    let ino = rig.bridge.lookup(Ino::ROOT, "f").await.expect("known").expect("there").ino;
+    let handle = rig.open(ino, crate::fs::Access::Write).await;
+    rig.write(handle, 0, b"HELLO").await;
+    rig.close(handle).await;
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"HELLO"[..]));
+    let kept: Vec<_> =
+        rig.stores.old.snapshot().into_iter().filter(|(key, _)| key.as_str().contains("-kept-")).collect();
+    assert_eq!(kept.len(), 1, "nobody's bytes are lost");
+    assert_eq!(&kept[0].1.0[..], b"theirs");
+    assert!(kinds(&rig).contains(&FindingKind::Bypass));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_answers_and_takes_nothing_is_not_waited_for() {
+    for refusal in [ErrorKind::Throttled, ErrorKind::Denied] {
+        let rig = waiting_for_primary(Duration::from_secs(20)).await;
+        rig.faults.old.push(Rule::always(Fault::Fail(refusal)).on(&[Operation::Put]));
+        for name in ["a", "b", "c"] {
+            rig.file(name, b"acknowledged by the other store").await;
+        }
+        let status = rig.bridge.status().expect("read");
+        assert_eq!(status.degraded_acks, 3);
+        assert!(status.stores[0].refusal.is_some(), "a person is told");
+        rig.faults.old.clear();
+        rig.stored("a").await.expect("it is sent when the store takes it");
+        assert!(rig.bridge.status().expect("read").stores[0].refusal.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_on_a_slow_line_is_acknowledged_however_long_it_takes() {
+    let deadline = Duration::from_secs(5);
+    let settings = BridgeSettings {
+        ack: AckPolicy::Primary,
+        ack_deadline: deadline,
+        upload_memory: 8 * MIB as u64,
+        ..BridgeSettings::default()
+    };
+    let rig = Rig::with(settings, 1 << 30).await;
+    let slow = Rule::always(Fault::Delay(deadline / 4)).on(&[Operation::PutPart]);
+    rig.faults.old.push(slow);
+    rig.faults.new.down();
+    let made = rig.fs.create(Ino::ROOT, "large", 0o644, ALICE).await.expect("made");
+    rig.write(made.handle, 47 * MIB as u64, b"the end of six parts").await;
+    rig.close(made.handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_fails_is_sent_again_and_not_the_whole_file() {
+    let rig = Rig::new().await;
+    rig.faults
+        .old
+        .push(Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::PutPart]).within(1..3));
+    // A second upload would be refused for good.
+    let once =
+        Rule::always(Fault::Fail(ErrorKind::Unsupported)).on(&[Operation::StartUpload]).within(1..u64::MAX);
+    rig.faults.old.push(once);
+    let made = rig.fs.create(Ino::ROOT, "large", 0o644, ALICE).await.expect("made");
+    rig.write(made.handle, 30 * MIB as u64, b"the end of four parts").await;
+    rig.close(made.handle).await;
+    rig.stored("large").await.expect("both have it");
+    assert_eq!(kinds(&rig), []);
+}
