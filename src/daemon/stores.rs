@@ -211,12 +211,12 @@ fn refused(config: &StoreConfig, source: StoreError) -> DaemonError {
     DaemonError::Store { name: config.name.clone(), source, advice }
 }
 
-/// What to do about a store that could not be opened.
+/// What to do about a store that could not be opened. A store that refuses says itself what to mend: the
+/// credentials are only one of many causes.
 pub(super) fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => {
-            "The credentials are wrong or may not do this: the bridge must read, write, list and delete there. Nothing \
-             was mounted"
+            "The store was reached, but refuses: mend what it says, and look with `bridgefs check`. Nothing was mounted"
         }
         ErrorKind::NotFound => {
             "Make the bucket or container first, or correct `url` and `endpoint`. Nothing was mounted"
