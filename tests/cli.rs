@@ -122,6 +122,7 @@ fn a_missing_or_wrong_configuration_is_named_and_nothing_is_mounted() {
     let (code, message) = place.run(&["mount", "/nowhere/x.toml", &place.text("mnt")]);
     assert_eq!(code, 1);
     contains(&message, "/nowhere/x.toml: cannot read the configuration");
+    contains(&message, "`bridgefs init /nowhere/x.toml`");
     place.write_config(&place.standard_config().replace("state_dir", "state_dri"));
     let (code, message) = place.mount();
     assert_eq!(code, 1);
