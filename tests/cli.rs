@@ -59,6 +59,10 @@ impl Place {
         self.run(&["mount", &self.text("bridge.toml"), &self.text("mnt")])
     }
 
+    fn check(&self) -> (i32, String) {
+        self.run(&["check", &self.text("bridge.toml")])
+    }
+
     fn text(&self, name: &str) -> String {
         self.at(name).display().to_string()
     }
@@ -122,6 +126,7 @@ fn a_missing_or_wrong_configuration_is_named_and_nothing_is_mounted() {
     let (code, message) = place.run(&["mount", "/nowhere/x.toml", &place.text("mnt")]);
     assert_eq!(code, 1);
     contains(&message, "/nowhere/x.toml: cannot read the configuration");
+    contains(&message, "`bridgefs init /nowhere/x.toml`");
     place.write_config(&place.standard_config().replace("state_dir", "state_dri"));
     let (code, message) = place.mount();
     assert_eq!(code, 1);
@@ -273,6 +278,69 @@ fn a_second_bridge_on_the_same_stores_is_refused_and_told_whose_they_are() {
         fs::remove_file(place.at(folder).join(".bridgefs/owner")).expect("the mark is a plain file");
     }
     assert_eq!(place.mount().0, 0, "what the message says is enough");
+}
+
+#[test]
+fn check_says_whose_the_stores_are_as_mount_does() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    assert_eq!(place.check().0, 0, "also while it is mounted");
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+    let (code, message) = place.check();
+    assert_eq!(code, 0, "{message}");
+    contains(&message, "this bridge's");
+    fs::rename(place.at("state"), place.at("moved")).expect("renamed");
+    place.write_config(&place.standard_config().replace("/state\"", "/moved\""));
+    let (code, message) = place.check();
+    assert_eq!(code, 0, "a ledger that was moved is the same bridge: {message}");
+    place.write_config(&place.standard_config().replace("/state\"", "/second\""));
+    for round in ["before", "after"] {
+        let (code, message) = place.check();
+        assert_eq!(code, 1, "{round} a mount that was refused: {message}");
+        contains(&message, "store right, owner");
+        contains(
+            &message,
+            &format!("belongs to another bridge: the one whose state_dir is {}", place.text("state")),
+        );
+        let (code, message) = place.mount();
+        assert_eq!(code, 1, "{message}");
+        contains(&message, "belongs to another bridge: the one whose state_dir is");
+    }
+    for folder in ["old", "new"] {
+        fs::remove_file(place.at(folder).join(".bridgefs/owner")).expect("the mark is a plain file");
+    }
+    contains(&place.check().1, "nobody's yet");
+}
+
+#[test]
+fn a_state_dir_that_cannot_hold_a_ledger_is_refused_by_check_and_mount_in_the_same_words() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    fs::write(place.at("file"), "mine").expect("written");
+    fs::create_dir(place.at("other")).expect("a folder");
+    let on_the_mount = place.text("mnt/state");
+    for (state_dir, words) in [
+        ("/proc/nope", "is on proc, which keeps no files"),
+        (&place.text("file"), "is a file, and the ledger needs a folder"),
+        (&on_the_mount, "is on FUSE: the journal needs a local disk"),
+    ] {
+        let stores = place.standard_config().replace("file://", "memory://");
+        let config = stores.replace(&place.text("state"), state_dir);
+        fs::write(place.at("wrong.toml"), config).expect("written");
+        let (code, message) = place.run(&["check", &place.text("wrong.toml")]);
+        assert_eq!(code, 1, "{message}");
+        contains(&message, words);
+        for how in ["--foreground", ""] {
+            let (config, other) = (place.text("wrong.toml"), place.text("other"));
+            let words_of_mount = ["mount", how, &config, &other].into_iter().filter(|word| !word.is_empty());
+            let (code, message) = place.run(&words_of_mount.collect::<Vec<_>>());
+            assert_eq!(code, 1, "{message}");
+            contains(&message, words);
+            contains(&message, "Nothing was mounted");
+        }
+    }
+    assert_eq!(fs::read_dir(place.at("mnt")).expect("listed").count(), 0, "nothing was made on the mount");
+    assert_eq!(fs::read_to_string(place.at("file")).expect("kept"), "mine");
 }
 
 #[test]

@@ -133,6 +133,32 @@ fn a_wrong_value_says_what_is_right() {
 }
 
 #[test]
+fn a_wrong_option_of_a_store_is_found_in_the_file_and_a_secret_is_not_shown() {
+    let with = |url: &str, line: &str| {
+        format!("[stores.a]\nurl = \"{url}\"\n{line}\n[stores.b]\nurl = \"file:///b\"\n{BRIDGE}")
+    };
+    check(&[
+        (
+            with("s3://docs", "allow_http = \"maybe\""),
+            "bridge.toml:3: [stores.a] `allow_http`: this must be true or false",
+        ),
+        (
+            with("s3://docs", "aws_skip_signature = 1"),
+            "bridge.toml:3: [stores.a] `aws_skip_signature`: this must be true or false",
+        ),
+        (
+            with("az://docs", "account_key = \"hush!\""),
+            "bridge.toml:3: [stores.a] `account_key`: this is no base64: copy the key again, whole, with the `=` at its \
+             end",
+        ),
+    ]);
+    for line in ["allow_http = true", "allow_http = \"false\"", "account_key = \"aHVzaA==\""] {
+        let text = message(&with("az://docs", line));
+        assert!(text.starts_with("accepted") && !text.contains("aHVzaA"), "{text}");
+    }
+}
+
+#[test]
 fn a_missing_variable_of_the_environment_is_named() {
     let bridge = BRIDGE.replace("/var/lib/x", "${HOME_DIR}/${STATE_DIR}");
     let expected = "bridge.toml:8: [bridge] `state_dir`: the environment has no variable STATE_DIR; set it, or \

@@ -96,7 +96,7 @@ fn describe_mount(mount: &MountStatus) -> String {
     text.push('\n');
     text.push_str(&stores(&bridge.stores, bridge.files, now));
     text.push_str(&format!(
-        "\n{}, {}, {} known; cache {}; {} ({}) not on every store yet\n",
+        "\n{}, {}, {} known; cache {}; {} not on every store yet\n",
         units::count(bridge.files, "file"),
         match bridge.directories {
             1 => "1 directory".to_owned(),
@@ -104,8 +104,7 @@ fn describe_mount(mount: &MountStatus) -> String {
         },
         units::bytes(bridge.bytes),
         units::bytes(bridge.cache_bytes),
-        units::count(bridge.staged_files, "file"),
-        units::bytes(bridge.staged_bytes),
+        units::with_bytes(units::count(bridge.staged_files, "file"), bridge.staged_bytes),
     ));
     for concern in concerns(mount) {
         text.push_str(&format!("! {concern}\n"));
@@ -142,7 +141,7 @@ fn stores(stores: &[StoreStatus], files: u64, now: NanoTime) -> String {
             store.side.clone(),
             answers.to_owned(),
             format!("{} of {files}", counts.current),
-            format!("{} ({})", counts.pending, units::bytes(counts.pending_bytes)),
+            units::with_bytes(counts.pending.to_string(), counts.pending_bytes),
             counts.oldest_pending.map_or_else(|| "-".to_owned(), |since| units::age(now, since)),
             counts.deletions.to_string(),
             counts.blocked.to_string(),

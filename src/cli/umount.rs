@@ -46,27 +46,7 @@ impl Umount {
             show_json(&stopped)?;
             return Ok(Outcome::Done);
         }
-        let shown = self.mountpoint.display();
-        match stopped.pending {
-            0 => show(&format!("{shown} is unmounted; nothing waits to be sent.\n"))?,
-            pending => show(&format!(
-                "{shown} is unmounted. {} ({}) not on every store yet: safe in the journal, and sent at the next \
-                 mount. Do not delete the state directory.\n",
-                if pending == 1 { "1 change is".to_owned() } else { format!("{pending} changes are") },
-                units::bytes(stopped.bytes)
-            ))?,
-        }
-        if stopped.blocked > 0 {
-            show(&format!(
-                "{} refused by a store and may stand nowhere but in the journal: mount again, and see `bridgefs \
-                 findings`. Do not delete the state directory.\n",
-                if stopped.blocked == 1 {
-                    "1 change is".to_owned()
-                } else {
-                    format!("{} changes are", stopped.blocked)
-                },
-            ))?;
-        }
+        show(&describe(&self.mountpoint, stopped))?;
         Ok(Outcome::Done)
     }
 
@@ -86,9 +66,68 @@ impl Umount {
     }
 }
 
+/// What stays in the journal, in sentences.
+fn describe(mountpoint: &Path, stopped: Stopped) -> String {
+    let shown = mountpoint.display();
+    if stopped.pending == 0 && stopped.blocked == 0 {
+        return format!("{shown} is unmounted; nothing waits to be sent.\n");
+    }
+    let are = |count: u64, one: &str| match count {
+        1 => format!("1 {one} is"),
+        _ => format!("{} are", units::count(count, one)),
+    };
+    let mut text = format!("{shown} is unmounted.");
+    let changes = stopped.pending.saturating_sub(stopped.deletions);
+    if changes > 0 {
+        let one = are(changes, "change");
+        let what = units::with_bytes(format!(" {one} not on every store yet"), stopped.bytes);
+        text.push_str(&format!("{what}: safe in the journal, and sent at the next mount."));
+    }
+    if stopped.deletions > 0 {
+        text.push_str(&format!(
+            " {} not finished: still to be sent, or watched so that nothing late brings the file back; the next mount \
+             goes on.",
+            are(stopped.deletions, "deletion")
+        ));
+    }
+    if stopped.blocked > 0 {
+        text.push_str(&format!(
+            " {} refused by a store and may stand nowhere but in the journal: mount again, and see `bridgefs \
+             findings`.",
+            are(stopped.blocked, "change")
+        ));
+    }
+    text.push_str(" Do not delete the state directory.\n");
+    text
+}
+
 /// Whether the kernel has a bridgefs mount exactly there. Reads the mount table: asking the mount itself
 /// would hang or fail when its daemon is dead.
 fn is_ours(mountpoint: &Path) -> anyhow::Result<bool> {
     let wanted = std::path::absolute(mountpoint)?;
     Ok(crate::fuse::is_mounted(&wanted)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_said_by_its_kind() {
+        let said = |stopped| describe(Path::new("/mnt"), stopped);
+        assert_eq!(said(Stopped::default()), "/mnt is unmounted; nothing waits to be sent.\n");
+        let deletions = said(Stopped { pending: 29, deletions: 29, ..Stopped::default() });
+        assert!(deletions.contains("29 deletions are not finished"), "{deletions}");
+        assert!(!deletions.contains("0 B") && !deletions.contains("change"), "{deletions}");
+        let both = said(Stopped { pending: 3, deletions: 2, bytes: 1536, blocked: 0 });
+        assert!(both.contains("1 change is not on every store yet (1.5 KiB)"), "{both}");
+        assert!(
+            both.contains("2 deletions are") && both.contains("Do not delete the state directory"),
+            "{both}"
+        );
+        let empty = said(Stopped { pending: 1, ..Stopped::default() });
+        assert!(!empty.contains("0 B"), "{empty}");
+        let blocked = said(Stopped { blocked: 1, ..Stopped::default() });
+        assert!(blocked.contains("1 change is refused") && !blocked.contains("nothing waits"), "{blocked}");
+    }
 }

@@ -14,6 +14,11 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{whole}.{tenth} {unit}")
 }
 
+/// `what (1.5 GiB)`; without the brackets when there are no bytes.
+pub(super) fn with_bytes(what: String, count: u64) -> String {
+    if count == 0 { what } else { format!("{what} ({})", bytes(count)) }
+}
+
 /// How long ago `then` was: `3 s`, `12 min`, `5 h`, `9 days`.
 pub(super) fn age(now: NanoTime, then: NanoTime) -> String {
     let seconds = now.saturating_sub(then).max(0) / 1_000_000_000;

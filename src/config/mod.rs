@@ -53,8 +53,7 @@ impl Config {
     /// Reads and checks `file`, with the process's environment for `${NAME}`.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
         let whole = Place { file: file.to_owned(), line: 0, section: String::new() };
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| whole.error(format!("cannot read the configuration: {error}")))?;
+        let text = std::fs::read_to_string(file).map_err(|error| whole.error(unreadable(file, &error)))?;
         let permissions = std::fs::metadata(file).map_or(0, |meta| meta.permissions().mode());
         let environment = |name: &str| std::env::var(name).ok();
         let source = Source::new(file, text, &environment);
@@ -104,6 +103,15 @@ impl Config {
             )
         })
     }
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> String {
+    let problem = format!("cannot read the configuration: {error}");
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return problem;
+    }
+    let file = file.display();
+    format!("{problem}; correct the path, or write a configuration to start from: `bridgefs init {file}`")
 }
 
 fn read(source: &Source<'_>, file: &Path) -> Result<Config, ConfigError> {

@@ -27,8 +27,9 @@ impl Provider {
 
 /// Whether the value of this option must never be shown. Long spellings (`aws_secret_access_key`) end alike.
 pub(super) fn is_secret(option: &str) -> bool {
-    const ENDINGS: [&str; 9] = [
-        "secret_access_key",
+    const ENDINGS: [&str; 10] = [
+        "access_key",
+        "master_key",
         "customer_key_base64",
         "account_key",
         "client_secret",

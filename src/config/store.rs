@@ -80,7 +80,7 @@ impl StoreConfig {
         let mut options = StoreOptions::default();
         for entry in section.entries() {
             if !matches!(entry.key, "url" | "requests_max") {
-                options.0.insert(entry.key.to_owned(), read_option(&entry)?);
+                options.0.insert(entry.key.to_owned(), read_option(&location, &entry)?);
             }
         }
         let (name, line) = (name.to_owned(), section.line());
@@ -99,8 +99,8 @@ fn refuse_unknown(location: &Location, section: Section<'_>) -> Result<(), Confi
     section.refuse_unknown(&known)
 }
 
-/// The value of an option of the store's own. Ours among them are checked here, where the line is known.
-fn read_option(entry: &Entry<'_>) -> Result<String, ConfigError> {
+/// The value of an option of the store's own, checked here, where the line is known.
+fn read_option(location: &Location, entry: &Entry<'_>) -> Result<String, ConfigError> {
     if is_secret(entry.key) {
         entry.note_secret();
     }
@@ -112,7 +112,14 @@ fn read_option(entry: &Entry<'_>) -> Result<String, ConfigError> {
             let words = [("auto", "auto"), ("none", "none")];
             entry.parse(|text| values::word(text, "checksum mode", &words)).map(str::to_owned)
         }
-        _ => entry.plain(),
+        _ => {
+            let value = entry.plain()?;
+            if let Location::Remote { provider, .. } = location {
+                remote::check_value(provider.scheme(), entry.key, &value)
+                    .map_err(|problem| entry.error(problem))?;
+            }
+            Ok(value)
+        }
     }
 }
 

@@ -57,9 +57,12 @@ pub struct StopRequest {
 /// The answer to `POST /shutdown`: what stays in the journal until the next mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
-    /// Changes that are not on every store yet.
+    /// Changes that are not on every store yet, deletions among them.
     pub pending: u64,
-    /// Their bytes.
+    /// How many of those are deletions: they wait, or are watched so that nothing late brings a file back.
+    #[serde(default)]
+    pub deletions: u64,
+    /// The bytes of the others.
     pub bytes: u64,
     /// Changes that a store refuses: the journal may hold the only copy.
     #[serde(default)]

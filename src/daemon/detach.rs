@@ -4,12 +4,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
 
-use super::DaemonError;
+use super::{DaemonError, state_dir};
 
 /// The word that the daemon sends when the mount can be used.
 const READY: &str = "ready";
@@ -73,7 +73,7 @@ impl Report {
 /// thread lives on in the daemon, and a lock that another one held would stay held for ever.
 pub fn detach(state_dir: &Path) -> Result<Detached, DaemonError> {
     let failed = |source: io::Error| DaemonError::Detach { source };
-    make_private_folder(state_dir)?;
+    state_dir::make(state_dir)?;
     let log_path = state_dir.join("bridgefs.log");
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
     let log = log.map_err(|source| DaemonError::Folder { path: log_path.clone(), source })?;
@@ -101,12 +101,6 @@ fn leave_terminal(log: OwnedFd) -> io::Result<()> {
     dup2_stdout(log.as_fd())?;
     dup2_stderr(log.as_fd())?;
     Ok(())
-}
-
-/// Makes the folder and those above it; only its owner can look into it.
-pub(super) fn make_private_folder(path: &Path) -> Result<(), DaemonError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| DaemonError::Folder { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod owner;
 mod parts;
 pub mod preflight;
 mod run;
+mod state_dir;
 mod stores;
 
 pub use detach::{Detached, Report, Waiting, detach};

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use nix::sys::statvfs::statvfs;
 
-use super::DaemonError;
-use super::detach::make_private_folder;
+use super::{DaemonError, state_dir};
 use crate::bridge::BridgeSettings;
 use crate::cache::{Cache, CacheOptions, KeepFree};
 use crate::clock::Clock;
@@ -16,15 +15,18 @@ use crate::stage::Stage;
 
 /// Opens the ledger, which locks the state directory: a second daemon ends here.
 pub(super) fn open_ledger(state_dir: &Path) -> Result<Arc<Ledger>, DaemonError> {
-    make_private_folder(state_dir)?;
+    state_dir::make(state_dir)?;
     let options = LedgerOptions { mode: LedgerMode::Threaded, sync: true, clock: Clock::System };
-    let opened = Ledger::open(state_dir, options);
-    opened.map(Arc::new).map_err(|source| DaemonError::Ledger { state_dir: state_dir.to_owned(), source })
+    let failed = |source| DaemonError::Ledger { state_dir: state_dir.to_owned(), source };
+    let ledger = Ledger::open(state_dir, options).map_err(failed)?;
+    state_dir::note_bridge(state_dir, ledger.bridge_id())?;
+    Ok(Arc::new(ledger))
 }
 
 /// Opens the cache of the bridge whose ledger is `ledger`.
 pub(super) fn open_cache(config: &CacheConfig, ledger: &Ledger) -> Result<Arc<Cache>, DaemonError> {
-    make_private_folder(&config.dir)?;
+    let made = state_dir::make_private(&config.dir);
+    made.map_err(|source| DaemonError::Folder { path: config.dir.clone(), source })?;
     let options = CacheOptions {
         bytes_max: config.size.bytes_of(disk_bytes(&config.dir)?),
         keep_free: match config.keep_free {

@@ -3,15 +3,17 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 
-use nix::sys::statfs::statfs;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
-use super::{DaemonError, alias, mountpoint, stores};
+use super::memo::{Memo, Remembered};
+use super::owner::{self, Belongs, Owner};
+use super::{DaemonError, alias, mountpoint, state_dir, stores};
 use crate::config::{Config, Location, StoreConfig};
+use crate::store::folder::{FolderStore, StoreId};
 use crate::store::remote::ProbeReport;
-use crate::store::{Capabilities, SharedStore};
+use crate::store::{Capabilities, SharedStore, Store};
 
 /// Whether a thing is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,14 +49,16 @@ pub async fn look(config: &Config, at: Option<&Path>) -> Vec<Line> {
     let mut lines = vec![Line::new("configuration", Verdict::Good, "it is complete")];
     lines.extend(config.warnings.iter().map(|text| Line::new("configuration", Verdict::Warning, text)));
     lines.push(fuse_device());
-    lines.push(state_dir(&config.bridge.state_dir));
+    lines.push(local_disk(&config.bridge.state_dir));
     if let Some(at) = at {
         lines.push(match mountpoint::prepare_mountpoint(config, at) {
             Ok(_) => Line::new("mountpoint", Verdict::Good, "empty, and not in use"),
             Err(error) => Line::new("mountpoint", Verdict::Bad, error.to_string()),
         });
     }
-    let (old, new) = futures::join!(store(&config.stores.old), store(&config.stores.new));
+    let state_dir = &config.bridge.state_dir;
+    let (old, new) =
+        futures::join!(store(&config.stores.old, state_dir), store(&config.stores.new, state_dir));
     lines.extend(old.lines);
     lines.extend(new.lines);
     if let (Some(a), Some(b)) = (&old.opened, &new.opened) {
@@ -76,20 +80,12 @@ fn fuse_device() -> Line {
     }
 }
 
-/// The state directory, or the nearest folder above it that is there.
-fn state_dir(path: &Path) -> Line {
+fn local_disk(path: &Path) -> Line {
     let line = |verdict, found: String| Line::new("state_dir", verdict, found);
-    let Some(existing) = path.ancestors().find(|folder| folder.exists()) else {
-        return line(Verdict::Bad, format!("nothing of {} is there", path.display()));
-    };
-    if let Err(errno) = access(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
-        return line(Verdict::Bad, format!("cannot write to {}: {errno}", existing.display()));
+    if let Err(error) = state_dir::try_to_make(path) {
+        return line(Verdict::Bad, error.to_string());
     }
-    if let Some(kind) = network_file_system(existing) {
-        let found = format!("{} is on {kind}: the journal needs a local disk that syncs", existing.display());
-        return line(Verdict::Bad, found);
-    }
-    match statvfs(existing) {
+    match statvfs(state_dir::nearest(path)) {
         Ok(stat) => {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let verdict = if free < 1 << 30 { Verdict::Warning } else { Verdict::Good };
@@ -99,49 +95,88 @@ fn state_dir(path: &Path) -> Line {
     }
 }
 
-/// The name of the network file system that `path` is on, if it is on one.
-fn network_file_system(path: &Path) -> Option<&'static str> {
-    const NETWORK: [(i64, &str); 4] =
-        [(0x6969, "NFS"), (0x6573_5546, "FUSE"), (0xff53_4d42, "SMB"), (0xfe53_4d42, "SMB")];
-    let kind = statfs(path).ok()?.filesystem_type().0;
-    NETWORK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
-}
-
 /// What is known of one store.
 struct Looked {
     lines: Vec<Line>,
     opened: Option<SharedStore>,
 }
 
-async fn store(config: &StoreConfig) -> Looked {
+async fn store(config: &StoreConfig, state_dir: &Path) -> Looked {
     let what = format!("store {}", config.name);
-    let bad =
-        |found: String| Looked { lines: vec![Line::new(what.clone(), Verdict::Bad, found)], opened: None };
+    let bad = |found: String| Looked { lines: vec![Line::new(&what, Verdict::Bad, found)], opened: None };
     match &config.location {
-        Location::Memory => Looked {
-            lines: vec![Line::new(what, Verdict::Warning, "in memory: gone when the mount ends; for tests")],
-            opened: None,
+        Location::Memory => {
+            let found = "in memory: gone when the mount ends; for tests";
+            Looked { lines: vec![Line::new(what, Verdict::Warning, found)], opened: None }
+        }
+        Location::Folder(path) => match folder(config, path, state_dir).await {
+            Ok(lines) => Looked { lines, opened: None },
+            Err(found) => bad(found),
         },
-        Location::Folder(path) if !path.is_dir() => {
-            bad(format!("there is no folder {}: make it first", path.display()))
-        }
-        Location::Folder(path) => {
-            match access(path.as_path(), AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK) {
-                Ok(()) => Looked {
-                    lines: vec![Line::new(
-                        what,
-                        Verdict::Good,
-                        format!("the folder {} can be written", path.display()),
-                    )],
-                    opened: None,
-                },
-                Err(errno) => bad(format!("cannot write to {}: {errno}", path.display())),
-            }
-        }
         Location::Remote { .. } => match probe(config).await {
-            Ok((opened, report)) => Looked { lines: report_lines(&what, &report), opened: Some(opened) },
+            Ok((opened, report)) => {
+                let mut lines = report_lines(&what, &report);
+                lines.push(whose(config, opened.as_ref(), state_dir).await);
+                Looked { lines, opened: Some(opened) }
+            }
             Err(error) => bad(error.to_string()),
         },
+    }
+}
+
+/// Looks at a folder and makes it no store: that is for the first mount.
+async fn folder(config: &StoreConfig, path: &Path, state_dir: &Path) -> Result<Vec<Line>, String> {
+    if !path.is_dir() {
+        return Err(format!("there is no folder {}: make it first", path.display()));
+    }
+    access(path, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|errno| format!("cannot write to {}: {errno}", path.display()))?;
+    let found = format!("the folder {} can be written", path.display());
+    let mut lines = vec![Line::new(format!("store {}", config.name), Verdict::Good, found)];
+    let known = folder_id(config, state_dir).map_err(|error| error.to_string())?;
+    if known.is_some() || path.join(".bridgefs/store").exists() {
+        lines.push(whose(config, &FolderStore::existing(path, known), state_dir).await);
+    }
+    Ok(lines)
+}
+
+/// Which folder the last mount found there, if there was one.
+fn folder_id(config: &StoreConfig, state_dir: &Path) -> Result<Option<StoreId>, DaemonError> {
+    if !state_dir.is_dir() {
+        return Ok(None);
+    }
+    match Memo::in_folder(state_dir).recall(config)? {
+        Some(Remembered::Folder { id }) => Ok(Some(id.into())),
+        Some(Remembered::Remote { .. }) | None => Ok(None),
+    }
+}
+
+/// Whose a store is, by its mark, as a mount will see it.
+async fn whose(config: &StoreConfig, store: &dyn Store, state_dir: &Path) -> Line {
+    let line = |verdict, found: String| Line::new(format!("store {}, owner", config.name), verdict, found);
+    let has_ledger = state_dir.join("ledger.db").exists();
+    let mut me = Owner::here(&state_dir::bridge_of(state_dir).unwrap_or_default(), state_dir);
+    match owner::read(store).await {
+        // A ledger that no mount has opened since ids are written down is known by its place.
+        Ok(Some(mark)) if me.bridge.is_empty() && has_ledger => {
+            let is_here = mark.host == me.host && mark.state_dir == me.state_dir;
+            me.bridge = if is_here { mark.bridge } else { String::new() };
+        }
+        Err(error) if has_ledger && error.kind().is_unknown() => {
+            let found = format!(
+                "it does not say whose it is: {error}. A bridge that has used it before is mounted without it, and \
+                 what it misses is sent when it is back"
+            );
+            return line(Verdict::Warning, found);
+        }
+        Ok(_) | Err(_) => {}
+    }
+    match owner::ask(config, store, &me, false).await {
+        Ok(Belongs::Here) => line(Verdict::Good, "this bridge's".to_owned()),
+        Ok(Belongs::ToNobody | Belongs::Unknown) => {
+            line(Verdict::Good, "nobody's yet: the first mount marks it as this bridge's".to_owned())
+        }
+        Err(error) => line(Verdict::Bad, error.to_string()),
     }
 }
 

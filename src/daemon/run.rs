@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{DaemonError, parts, stores};
-use crate::bridge::{Bridge, BridgeParts, BridgeTasks, Coherence};
+use crate::bridge::{Bridge, BridgeParts, BridgeResult, BridgeTasks, Coherence};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{
@@ -20,6 +20,7 @@ use crate::control::{
 };
 use crate::fs::{Fs, FsOptions};
 use crate::fuse::{self, MountError, MountOptions, Mounted, Unmount};
+use crate::ledger::SideSummary;
 
 /// How long the queues may take to empty after SIGTERM or an unmount from outside; the rest stays in the
 /// journal. Within the 90 seconds that systemd gives.
@@ -181,20 +182,33 @@ async fn stop(bridge: &Bridge, tasks: BridgeTasks, limit: Duration, signals: &mu
     if crate::clock::timeout(LAST_WORDS, tasks.stop()).await.is_err() {
         tracing::warn!("an upload under way did not end; the next mount repeats it");
     }
-    match drained {
+    match drained.and_then(|_| left_in_journal(bridge)) {
         Ok(left) => {
             tracing::info!(
                 pending = left.pending,
+                deletions = left.deletions,
                 bytes = left.bytes,
                 "stopped; this much stays in the journal"
             );
-            Stopped { pending: left.pending, bytes: left.bytes, blocked: left.blocked }
+            left
         }
         Err(error) => {
             tracing::error!(%error, "stopped; the ledger could not say what stays in the journal");
             Stopped::default()
         }
     }
+}
+
+/// Counted once nothing changes any more.
+fn left_in_journal(bridge: &Bridge) -> BridgeResult<Stopped> {
+    let stores = bridge.status()?.stores;
+    let sum = |of: fn(&SideSummary) -> u64| stores.iter().map(|store| of(&store.counts)).sum();
+    Ok(Stopped {
+        pending: sum(|counts| counts.pending + counts.deletions),
+        deletions: sum(|counts| counts.deletions),
+        bytes: sum(|counts| counts.pending_bytes),
+        blocked: sum(|counts| counts.blocked),
+    })
 }
 
 /// The control socket, its server, and the entry among the running mounts.

@@ -61,31 +61,11 @@ pub(super) async fn open(
             to_note.push(side);
         }
     }
-    let is_first =
-        !(ledger.is_marked(Side::Old).map_err(failed)? && ledger.is_marked(Side::New).map_err(failed)?);
-    super::alias::refuse_aliases(stores, &opened, ledger.bridge_id(), is_first).await?;
-    mark_both(stores, &opened, state_dir, ledger).await?;
-    for side in to_note {
-        ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
-    }
-    Ok(opened)
-}
-
-/// Marks the stores as this bridge's, unless either of them is not.
-async fn mark_both(
-    stores: &PerSide<StoreConfig>,
-    opened: &PerSide<SharedStore>,
-    state_dir: &Path,
-    ledger: &Ledger,
-) -> Result<(), DaemonError> {
-    let failed = |source| DaemonError::Ledger { state_dir: state_dir.to_owned(), source };
     let me = Owner::here(ledger.bridge_id(), state_dir);
-    let mut asked = Vec::new();
-    for (side, config) in stores.iter().filter(|(_, config)| config.location != Location::Memory) {
-        let was_marked = ledger.is_marked(side).map_err(failed)?;
-        asked.push((side, was_marked, owner::ask(config, opened[side].as_ref(), &me, was_marked).await?));
-    }
-    for (side, was_marked, mut belongs) in asked {
+    let asked = ask_both(stores, &opened, &me, ledger).await?;
+    let is_first = asked.iter().any(|asked| !asked.was_marked);
+    super::alias::refuse_aliases(stores, &opened, ledger.bridge_id(), is_first).await?;
+    for Asked { side, was_marked, mut belongs } in asked {
         if belongs == Belongs::ToNobody {
             belongs = owner::claim(&stores[side], opened[side].as_ref(), &me).await?;
         }
@@ -93,7 +73,34 @@ async fn mark_both(
             ledger.note_mark(side).await.map_err(failed)?;
         }
     }
-    Ok(())
+    for side in to_note {
+        ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
+    }
+    Ok(opened)
+}
+
+/// What a store says of whose it is, and what the ledger says.
+struct Asked {
+    side: Side,
+    was_marked: bool,
+    belongs: Belongs,
+}
+
+/// Both are asked before either is changed: a bridge that is refused by one must leave the other as it was.
+async fn ask_both(
+    stores: &PerSide<StoreConfig>,
+    opened: &PerSide<SharedStore>,
+    me: &Owner,
+    ledger: &Ledger,
+) -> Result<Vec<Asked>, DaemonError> {
+    let mut asked = Vec::new();
+    for (side, config) in stores.iter().filter(|(_, config)| config.location != Location::Memory) {
+        let failed = |source| DaemonError::Ledger { state_dir: me.state_dir.clone().into(), source };
+        let was_marked = ledger.is_marked(side).map_err(failed)?;
+        let belongs = owner::ask(config, opened[side].as_ref(), me, was_marked).await?;
+        asked.push(Asked { side, was_marked, belongs });
+    }
+    Ok(asked)
 }
 
 /// Receipts belong to one store. Under another one, or with the two exchanged, the ledger would call
@@ -232,12 +239,12 @@ fn refused(config: &StoreConfig, source: StoreError) -> DaemonError {
     DaemonError::Store { name: config.name.clone(), source, advice }
 }
 
-/// What to do about a store that could not be opened.
+/// What to do about a store that could not be opened. A store that refuses says itself what to mend: the
+/// credentials are only one of many causes.
 pub(super) fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => {
-            "The credentials are wrong or may not do this: the bridge must read, write, list and delete there. Nothing \
-             was mounted"
+            "The store was reached, but refuses: mend what it says, and look with `bridgefs check`. Nothing was mounted"
         }
         ErrorKind::NotFound => {
             "Make the bucket or container first, or correct `url` and `endpoint`. Nothing was mounted"

@@ -141,6 +141,11 @@ impl Setup<'_> {
             None if emulated => "devstoreaccount1".to_owned(),
             None => return Err(invalid("`account_name` is missing")),
         };
+        // The environment may have it, which no check of the configuration sees.
+        if let Some(key) = get(AzureConfigKey::AccessKey) {
+            let problem = options::check_value("az", "account_key", &key);
+            problem.map_err(|problem| invalid(&format!("`account_key`: {problem}")))?;
+        }
         let host = match get(AzureConfigKey::Endpoint) {
             Some(endpoint) => trim(&endpoint),
             None if emulated => format!("http://127.0.0.1:10000/{account}"),

@@ -20,11 +20,13 @@ impl Refusal {
     /// The error of `operation`, for an answer with this status.
     pub(super) fn into_error(self, operation: &'static str, status: StatusCode) -> StoreError {
         let kind = kind_of(status, &self.code, &self.message);
-        StoreError::new(kind, operation, self.describe(status))
+        StoreError::new(kind, operation, self.describe(status, kind))
     }
 
-    fn describe(&self, status: StatusCode) -> String {
-        let mut text = advice(&self.code).map(|advice| format!("{advice}: ")).unwrap_or_default();
+    fn describe(&self, status: StatusCode, kind: ErrorKind) -> String {
+        let by_status = || advice_for_status(status).filter(|_| kind == ErrorKind::Denied);
+        let advice = advice(&self.code).or_else(by_status);
+        let mut text = advice.map(|advice| format!("{advice}: ")).unwrap_or_default();
         text.push_str(status.as_str());
         for part in [self.code.as_str(), self.message.as_str()] {
             if !part.is_empty() {
@@ -39,22 +41,35 @@ impl Refusal {
     }
 }
 
-/// A sentence for what a person must mend.
+/// What is wrong and how a person mends it. Whoever shows the error adds no guess of its own: many causes share
+/// one kind.
 fn advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "NoSuchBucket" => "the bucket does not exist",
-        "ContainerNotFound" => "the container does not exist",
-        "ContainerBeingDeleted" => "the container is being deleted",
-        "InvalidAccessKeyId" => "the store does not know this access key",
-        "SignatureDoesNotMatch" => "the secret key is wrong",
-        "AuthenticationFailed" => "the credentials are wrong or have expired",
-        "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired",
-        "RequestTimeTooSkewed" => "the clock of this host is wrong",
+        "NoSuchBucket" => "the bucket does not exist; make it first, or correct `url` and `endpoint`",
+        "ContainerNotFound" => "the container does not exist; make it first, or correct `url` and `endpoint`",
+        "ContainerBeingDeleted" => "the container is being deleted; wait until it is gone, and make it anew",
+        "ContainerDisabled" => "the container is disabled; enable it with the provider",
+        "InvalidAccessKeyId" => "the store does not know this access key; correct `access_key_id`",
+        "SignatureDoesNotMatch" => "the secret key is wrong; correct the credentials",
+        "AuthenticationFailed" => "the credentials are wrong or have expired; correct or renew them",
+        "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired; renew them",
+        "RequestTimeTooSkewed" => "the clock of this host is wrong; set it (timedatectl set-ntp true)",
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-            "the bucket is in another region"
+            "the bucket is in another region; correct `region` and `endpoint`"
         }
         _ => return None,
     })
+}
+
+/// As [`advice`], of a denial whose code says no more than its status, or that has none.
+fn advice_for_status(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        401 | 403 => {
+            Some("these credentials may not do this; the bridge must read, write, list and delete there")
+        }
+        300..=399 => Some("the store answers elsewhere; correct `region` and `endpoint`"),
+        _ => None,
+    }
 }
 
 /// The kind of a refusal. The code says more than the status, where there is one.
@@ -197,15 +212,40 @@ mod tests {
         }
     }
 
+    fn text_of(status: u16, code: &str) -> String {
+        let refusal =
+            Refusal { code: code.to_owned(), message: "Explained".to_owned(), request_id: "77".to_owned() };
+        let status = StatusCode::from_u16(status).expect("valid");
+        refusal.into_error("head", status).to_string()
+    }
+
     #[test]
     fn the_text_has_code_message_and_request_but_starts_with_what_a_person_mends() {
-        let refusal = Refusal {
-            code: "NoSuchBucket".to_owned(),
-            message: "The specified bucket does not exist".to_owned(),
-            request_id: "77".to_owned(),
-        };
-        let text = refusal.into_error("head", StatusCode::NOT_FOUND).to_string();
-        assert!(text.contains("the bucket does not exist: 404, NoSuchBucket"), "{text}");
-        assert!(text.contains("(request 77)"), "{text}");
+        assert_eq!(
+            text_of(404, "NoSuchBucket"),
+            "head: denied: the bucket does not exist; make it first, or correct `url` and `endpoint`: 404, \
+             NoSuchBucket, Explained (request 77)"
+        );
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_credentials_blames_them() {
+        for (status, code, mend) in [
+            (404, "NoSuchBucket", "make it first"),
+            (404, "ContainerNotFound", "make it first"),
+            (409, "ContainerBeingDeleted", "make it anew"),
+            (301, "PermanentRedirect", "correct `region`"),
+            (400, "AuthorizationHeaderMalformed", "correct `region`"),
+            (307, "", "correct `region`"),
+            (403, "RequestTimeTooSkewed", "set-ntp"),
+        ] {
+            let text = text_of(status, code);
+            assert!(text.contains(mend) && !text.contains("credentials"), "{text}");
+        }
+        assert!(!text_of(403, "InvalidObjectState").contains("credentials"), "an archived object");
+        for (status, code) in [(403, "AccessDenied"), (403, ""), (401, ""), (403, "ExpiredToken")] {
+            let text = text_of(status, code);
+            assert!(text.contains("credentials"), "{text}");
+        }
     }
 }

@@ -31,7 +31,7 @@ mod xml;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use options::{check_option, known_options};
+pub use options::{check_option, check_value, known_options};
 pub use probe::{PROBE_PREFIX, ProbeReport};
 
 use super::{Capabilities, SharedStore, StoreResult};

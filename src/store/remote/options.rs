@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::client::ClientConfigKey;
@@ -110,6 +112,28 @@ const GOOGLE: &[&str] = &[
     "skip_signature",
 ];
 
+/// Options that are true or false, of any provider and of the HTTP client.
+const SWITCHES: &[&str] = &[
+    "allow_http",
+    "allow_invalid_certificates",
+    "disable_system_certificates",
+    "http1_only",
+    "http2_keep_alive_while_idle",
+    "http2_only",
+    "randomize_addresses",
+    "virtual_hosted_style_request",
+    "unsigned_payload",
+    "skip_signature",
+    "request_payer",
+    "imdsv1_fallback",
+    "use_emulator",
+    "use_fabric_endpoint",
+    "use_azure_cli",
+];
+
+/// Options whose value is base64.
+const BASE64: &[&str] = &["account_key"];
+
 /// The names of the options that a store with this URL scheme (`s3`, `az`, `gs`) takes; empty for a scheme
 /// that is no remote store. Longer spellings of object_store (`aws_region`) are understood too.
 pub fn known_options(scheme: &str) -> Vec<&'static str> {
@@ -143,14 +167,36 @@ pub fn check_option(scheme: &str, name: &str) -> Result<(), String> {
     Err(format!("`{name}` is no option of a `{scheme}` store{hint}"))
 }
 
+/// Refuses a value that the option cannot have; says no word of the value itself, which may be a secret.
+pub fn check_value(scheme: &str, name: &str, value: &str) -> Result<(), String> {
+    let scheme = Scheme::from_str(scheme)?;
+    if is_one_of(scheme, SWITCHES, name) && !matches!(value, "true" | "false") {
+        return Err("this must be true or false".to_owned());
+    }
+    if is_one_of(scheme, BASE64, name) && BASE64_STANDARD.decode(value).is_err() {
+        return Err("this is no base64: copy the key again, whole, with the `=` at its end".to_owned());
+    }
+    Ok(())
+}
+
 /// Whether object_store knows the option, by any of its spellings, and we give it an effect.
 fn is_theirs(scheme: Scheme, name: &str) -> bool {
-    let canonical = match scheme {
-        Scheme::S3 => same::<AmazonS3ConfigKey>(S3, name),
-        Scheme::Azure => same::<AzureConfigKey>(AZURE, name),
-        Scheme::Google => same::<GoogleConfigKey>(GOOGLE, name),
+    let own = match scheme {
+        Scheme::S3 => S3,
+        Scheme::Azure => AZURE,
+        Scheme::Google => GOOGLE,
     };
-    canonical || CLIENT.iter().any(|key| ClientConfigKey::from_str(name).is_ok_and(|named| named == *key))
+    is_one_of(scheme, own, name)
+        || CLIENT.iter().any(|key| ClientConfigKey::from_str(name).is_ok_and(|named| named == *key))
+}
+
+/// Whether `name` is a spelling of one of `known`, for a store of this kind.
+fn is_one_of(scheme: Scheme, known: &[&str], name: &str) -> bool {
+    match scheme {
+        Scheme::S3 => same::<AmazonS3ConfigKey>(known, name),
+        Scheme::Azure => same::<AzureConfigKey>(known, name),
+        Scheme::Google => same::<GoogleConfigKey>(known, name),
+    }
 }
 
 fn same<K: FromStr + PartialEq>(known: &[&str], name: &str) -> bool {
@@ -201,7 +247,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use super::{Checksums, check_option, known_options, split};
+    use super::{Checksums, SWITCHES, check_option, check_value, known_options, split};
     use crate::store::remote::address::Scheme;
 
     #[test]
@@ -213,6 +259,30 @@ mod tests {
         }
         assert_eq!(check_option("s3", "aws_region"), Ok(()));
         assert!(known_options("file").is_empty());
+    }
+
+    #[test]
+    fn a_switch_is_true_or_false_by_any_of_its_names() {
+        for name in SWITCHES {
+            let takers = ["s3", "az", "gs"].into_iter().filter(|scheme| check_option(scheme, name).is_ok());
+            let takers: Vec<&str> = takers.collect();
+            assert!(!takers.is_empty(), "no store has the option {name}");
+            for scheme in takers {
+                assert_eq!(check_value(scheme, name, "true"), Ok(()), "{scheme} {name}");
+                assert!(check_value(scheme, name, "maybe").is_err(), "{scheme} {name}");
+            }
+        }
+        assert!(check_value("s3", "aws_skip_signature", "yes").is_err());
+        assert_eq!(check_value("s3", "region", "maybe"), Ok(()));
+    }
+
+    #[test]
+    fn a_key_that_is_no_base64_is_refused_without_being_shown() {
+        for name in ["account_key", "azure_storage_account_key", "access_key"] {
+            let problem = check_value("az", name, "hush!").expect_err("no base64");
+            assert!(problem.contains("base64") && !problem.contains("hush"), "{problem}");
+            assert_eq!(check_value("az", name, "aHVzaA=="), Ok(()));
+        }
     }
 
     #[test]
