@@ -212,6 +212,27 @@ async fn no_key_leads_out_of_the_folder() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_left_is_swept_and_objects_stay() {
+    let (scratch, store) = folder().await;
+    put(&store, "a", "x").await.expect("a put");
+    let upload = store.start_upload(&key("b"), &ObjectMeta::default()).await.expect("an upload");
+    store.put_part(&key("b"), &upload, 1, "part".into()).await.expect("a part");
+    let private = scratch.path().join(".bridgefs");
+    fs::write(private.join("tmp/half"), "half").expect("what a crash leaves");
+    fs::create_dir(private.join("uploads").join("0".repeat(32))).expect("killed before it noted its key");
+    store.sweep().await.expect("swept");
+    for folder in ["tmp", "uploads"] {
+        assert_eq!(fs::read_dir(private.join(folder)).expect("listed").count(), 0, "{folder}");
+    }
+    assert_eq!(keys(&store).await, ["a"]);
+    assert_kind(
+        store.put_part(&key("b"), &upload, 2, "x".into()).await,
+        &[ErrorKind::NotFound],
+        "it is gone",
+    );
+}
+
+#[tokio::test]
 async fn what_can_be_no_object_is_told_of() {
     let (scratch, store) = folder().await;
     let path = scratch.path();

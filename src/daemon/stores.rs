@@ -73,10 +73,24 @@ pub(super) async fn open(
             ledger.note_mark(side).await.map_err(failed)?;
         }
     }
+    for (_, config) in stores.iter() {
+        sweep(config, &memo).await?;
+    }
     for side in to_note {
         ledger.note_store(side, stores[side].location.to_string()).await.map_err(failed)?;
     }
     Ok(opened)
+}
+
+/// Removes what a killed daemon left in a folder. Only now, when the folder is known to be this bridge's alone:
+/// what looks abandoned could be another bridge's work.
+async fn sweep(config: &StoreConfig, memo: &Memo) -> Result<(), DaemonError> {
+    let Location::Folder(path) = &config.location else { return Ok(()) };
+    let Some(Remembered::Folder { id }) = memo.recall(config)? else { return Ok(()) };
+    if let Err(error) = FolderStore::existing(path, Some(id.into())).sweep().await {
+        tracing::warn!(store = config.name, %error, "the store is away; the bridge starts without it");
+    }
+    Ok(())
 }
 
 /// What a store says of whose it is, and what the ledger says.
@@ -143,11 +157,7 @@ async fn open_one(config: &StoreConfig, memo: &Memo) -> Result<SharedStore, Daem
 async fn open_folder(config: &StoreConfig, path: &Path, memo: &Memo) -> Result<SharedStore, DaemonError> {
     if let Some(Remembered::Folder { id }) = memo.recall(config)? {
         refuse_another_folder(config, path, &id).await?;
-        let store = FolderStore::existing(path, Some(id.into()));
-        if let Err(error) = store.sweep().await {
-            tracing::warn!(store = config.name, %error, "the store is away; the bridge starts without it");
-        }
-        return Ok(Arc::new(store));
+        return Ok(Arc::new(FolderStore::existing(path, Some(id.into()))));
     }
     if !path.is_dir() {
         return Err(DaemonError::Unsafe {

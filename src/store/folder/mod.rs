@@ -66,11 +66,14 @@ impl FolderStore {
         FolderStore { root: Arc::new(Root::new(path, id)), turn: Arc::default() }
     }
 
-    /// Removes temporary files that a process which is gone left behind.
+    /// Removes what a process that is gone left behind: temporary files, and all uploads. Only for who has the
+    /// folder alone, and before any upload begins.
     pub async fn sweep(&self) -> StoreResult<()> {
-        let call = Call::plain("sweep");
-        self.look(call, |call, root| root.sweep().map_err(|error| call.io("removing temporary files", error)))
-            .await
+        let work = |call: &Call, root: &OpenRoot| {
+            root.sweep().map_err(|error| call.io("removing temporary files", error))?;
+            upload::remove_all(call, root)
+        };
+        self.look(Call::plain("sweep"), work).await
     }
 
     /// The identity, once the folder has been seen: to be remembered and given to [`FolderStore::existing`].

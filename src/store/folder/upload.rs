@@ -102,8 +102,27 @@ pub(super) fn assemble(
 
 /// Removes an upload and its parts.
 pub(super) fn remove(call: &Call, root: &OpenRoot, key: &Key, id: &UploadId) -> StoreResult<()> {
+    open(call, root, key, id)?;
+    remove_directory(call, &root.uploads(call)?, &id.0)
+}
+
+/// Removes every upload, also one that a crash left without its key.
+pub(super) fn remove_all(call: &Call, root: &OpenRoot) -> StoreResult<()> {
+    let failed = |error: Errno| call.io("listing the uploads", error);
+    let uploads = root.uploads(call)?;
+    let mut listing = Dir::from_fd(open_directory(&uploads, ".").map_err(failed)?).map_err(failed)?;
+    for entry in listing.iter() {
+        let entry = entry.map_err(failed)?;
+        if let Some(id) = entry.file_name().to_str().ok().filter(|name| is_ours(name)) {
+            remove_directory(call, &uploads, id)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_directory(call: &Call, uploads: &OwnedFd, id: &str) -> StoreResult<()> {
     let failed = |error: Errno| call.io("removing the upload", error);
-    let directory = open(call, root, key, id)?;
+    let directory = open_directory(uploads, id).map_err(failed)?;
     let mut listing = Dir::from_fd(open_directory(&directory, ".").map_err(failed)?).map_err(failed)?;
     for entry in listing.iter() {
         match unlinkat(&directory, entry.map_err(failed)?.file_name(), UnlinkatFlags::NoRemoveDir) {
@@ -111,5 +130,5 @@ pub(super) fn remove(call: &Call, root: &OpenRoot, key: &Key, id: &UploadId) -> 
             Err(error) => return Err(failed(error)),
         }
     }
-    unlinkat(&root.uploads(call)?, id.0.as_str(), UnlinkatFlags::RemoveDir).map_err(failed)
+    unlinkat(uploads, id, UnlinkatFlags::RemoveDir).map_err(failed)
 }
