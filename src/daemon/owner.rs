@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::DaemonError;
 use crate::clock::{sleep, timeout};
 use crate::config::StoreConfig;
-use crate::object::{Key, OWN_PREFIX};
+use crate::object::{Attrs, Key, Kind, NanoTime, OWN_PREFIX};
 use crate::store::{ByteRange, Condition, ErrorKind, ObjectMeta, Store, StoreError, StoreResult};
 
 /// How long each trial of the stores may hold up a start.
@@ -91,17 +91,21 @@ pub(super) async fn ask(
     }
 }
 
-/// Marks a store that is nobody's, and looks again: two may do it at the same moment.
+/// Marks a store that is nobody's, and looks again: two may do it at the same moment. The mark has the attributes of a
+/// file that was made at `now`, as every object of the bridge has: a comparison of the two stores finds it equal.
 pub(super) async fn claim(
     config: &StoreConfig,
     store: &dyn Store,
     me: &Owner,
+    now: NanoTime,
 ) -> Result<Belongs, DaemonError> {
     let condition = match store.capabilities().put_if_absent {
         true => Condition::Absent,
         false => Condition::Always,
     };
-    let (key, meta) = (mark(), ObjectMeta::default());
+    let attrs = Attrs { mode: 0o600, uid: 0, gid: 0, mtime: now };
+    let meta = ObjectMeta { content_type: None, user: attrs.to_metadata(Kind::File) };
+    let key = mark();
     let put = async || store.put(&key, me.to_text().into(), &meta, &condition).await.map(drop);
     match patiently(put).await {
         Err(source) if source.kind() != ErrorKind::PreconditionFailed => Err(first_mount(config, source)),
@@ -215,9 +219,9 @@ mod tests {
         let (config, one) = (config(), owner("one"));
         assert_eq!(ask(&config, &store, &one, false).await.expect("answers"), Belongs::ToNobody);
         assert!(store.snapshot().is_empty(), "asking changes nothing");
-        assert_eq!(claim(&config, &store, &one).await.expect("nobody's"), Belongs::Here);
+        assert_eq!(claim(&config, &store, &one, 0).await.expect("nobody's"), Belongs::Here);
         assert_eq!(ask(&config, &store, &one, true).await.expect("answers"), Belongs::Here);
-        claim(&config, &store, &owner("two")).await.expect_err("it came second");
+        claim(&config, &store, &owner("two"), 0).await.expect_err("it came second");
         let refusal = why(&store, "two", false).await;
         assert!(
             refusal.contains("belongs to another bridge") && refusal.contains("on host web1"),

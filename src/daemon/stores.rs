@@ -63,11 +63,12 @@ pub(super) async fn open(
     }
     let me = Owner::here(ledger.bridge_id(), state_dir);
     let asked = ask_both(stores, &opened, &me, ledger).await?;
+    let now = Clock::System.now();
     let is_first = asked.iter().any(|asked| !asked.was_marked);
     super::alias::refuse_aliases(stores, &opened, ledger.bridge_id(), is_first).await?;
     for Asked { side, was_marked, mut belongs } in asked {
         if belongs == Belongs::ToNobody {
-            belongs = owner::claim(&stores[side], opened[side].as_ref(), &me).await?;
+            belongs = owner::claim(&stores[side], opened[side].as_ref(), &me, now).await?;
         }
         if belongs == Belongs::Here && !was_marked {
             ledger.note_mark(side).await.map_err(failed)?;
