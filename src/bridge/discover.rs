@@ -232,8 +232,7 @@ impl Bridge {
         info: &ObjectInfo,
     ) -> Result<FoundObject, StoreError> {
         let mut found = found_object(info);
-        let kind = Attrs::from_metadata(&info.meta.user, found.attrs).1;
-        if kind == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
+        if claimed_kind(info) == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
             let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
             let target: Vec<u8> = download
                 .body
@@ -370,12 +369,29 @@ impl Bridge {
     }
 }
 
-/// A file as its metadata describes it. A symlink is only known as one when its target is read.
+/// What the metadata says that it is.
+fn claimed_kind(info: &ObjectInfo) -> Option<Kind> {
+    Attrs::from_metadata(&info.meta.user, default_attrs(info.modified)).1
+}
+
+fn default_attrs(modified: NanoTime) -> Attrs {
+    Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: modified }
+}
+
+/// An object as its metadata describes it. What has content is a file, whatever it says; a symlink is only
+/// known as one when its target is read.
 pub(crate) fn found_object(info: &ObjectInfo) -> FoundObject {
-    let default = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: info.modified };
-    let (attrs, _) = Attrs::from_metadata(&info.meta.user, default);
+    let (attrs, claimed) = Attrs::from_metadata(&info.meta.user, default_attrs(info.modified));
+    let kind = match claimed {
+        Some(kind @ (Kind::Fifo | Kind::Socket | Kind::CharDevice(_) | Kind::BlockDevice(_)))
+            if info.size == 0 =>
+        {
+            kind
+        }
+        Some(_) | None => Kind::File,
+    };
     let digest = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
-    FoundObject { kind: Kind::File, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
+    FoundObject { kind, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
 }
 
 fn is_name(name: &str) -> bool {
@@ -383,7 +399,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn listed_object(object: &ListedObject) -> FoundObject {
-    let attrs = Attrs { mode: DEFAULT_FILE_MODE, uid: 0, gid: 0, mtime: object.modified };
+    let attrs = default_attrs(object.modified);
     let etag = object.etag.clone().unwrap_or_else(|| crate::object::ETag::new(""));
     FoundObject { kind: Kind::File, target: None, size: object.size, etag, attrs, digest: None }
 }

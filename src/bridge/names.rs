@@ -45,10 +45,10 @@ impl Bridge {
         }
         let key = self.child_key(parent, name)?;
         self.check_key(&key)?;
-        let is_symlink = node.kind == Kind::Symlink;
+        let is_fixed = node.kind.is_fixed();
         let _route = self.flips.read().await;
         let node = self.ledger.create(parent, name, node, self.targets(&key)).await?;
-        if is_symlink {
+        if is_fixed {
             self.replicator.wake_all();
         }
         Ok(node)

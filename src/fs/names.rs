@@ -56,14 +56,18 @@ impl Fs {
         }
     }
 
-    /// Makes a file without opening it.
+    /// Makes a file without opening it, or a pipe, socket or device node.
     pub async fn mknod(
         self: &Arc<Self>,
         parent: Ino,
         name: &str,
+        kind: Kind,
         mode: u32,
         caller: Caller,
     ) -> FsResult<FileInfo> {
+        if kind.is_fixed() {
+            return Ok(FileInfo::of(&self.make(parent, name, kind, mode, None, caller).await?));
+        }
         let created = self.create(parent, name, mode, caller).await?;
         let flushed = self.flush(created.handle).await;
         self.release(created.handle).await?;

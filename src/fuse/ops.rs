@@ -30,7 +30,7 @@ use crate::clock::{Clock, Instant};
 use crate::fs::{Access, Caller, Fs, FsResult, HandleId, Place, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
-use crate::object::Ino;
+use crate::object::{Device, Ino, Kind};
 
 /// The largest read or write that the kernel sends, in bytes (its own default limit).
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -207,16 +207,13 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
         let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, umask));
         let work = async move {
-            // Object stores have no devices, pipes and sockets.
-            if mode & libc::S_IFMT != libc::S_IFREG {
-                return Err(Errno::EPERM);
-            }
-            Ok(fs.mknod(Ino(parent.0), &name?, mode, caller).await?)
+            let kind = Kind::from_mode(mode, Device(rdev)).filter(|kind| !kind.is_directory());
+            Ok(fs.mknod(Ino(parent.0), &name?, kind.ok_or(Errno::EINVAL)?, mode, caller).await?)
         };
         self.serve("mknod", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
     }

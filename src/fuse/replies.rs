@@ -52,6 +52,10 @@ pub(super) fn kind(kind: Kind) -> FileType {
         Kind::File => FileType::RegularFile,
         Kind::Directory => FileType::Directory,
         Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice(_) => FileType::CharDevice,
+        Kind::BlockDevice(_) => FileType::BlockDevice,
     }
 }
 
@@ -69,7 +73,7 @@ pub(super) fn attr(info: &FileInfo) -> FileAttr {
         nlink: info.nlink,
         uid: info.uid,
         gid: info.gid,
-        rdev: 0,
+        rdev: info.kind.device().map_or(0, |device| device.0),
         blksize: BLOCK_BYTES,
         flags: 0,
     }

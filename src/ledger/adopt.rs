@@ -7,7 +7,7 @@ use super::{
     Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
     paths, receipts,
 };
-use crate::object::{Attrs, Ino, Kind, Version};
+use crate::object::{Attrs, Ino, Kind, LinkId, Version};
 
 /// One batch of found things.
 struct Adoption {
@@ -98,8 +98,11 @@ impl Adoption {
     }
 
     fn bare(&self, tx: &mut Tx<'_>, name: &str, attrs: Attrs) -> LedgerResult<Node> {
+        let ino = tx.inos.take(tx.conn)?;
         Ok(Node {
-            ino: tx.inos.take(tx.conn)?,
+            ino,
+            link: LinkId::first(ino),
+            links: 1,
             parent: self.dir.ino,
             name: name.into(),
             kind: Kind::File,

@@ -4,14 +4,25 @@ use nix::unistd::{Gid, Uid};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin};
-use crate::object::{Attrs, Ino, Kind, NanoTime, Version};
+use crate::object::{Attrs, Device, Ino, Kind, LinkId, NanoTime, Version};
 
 macro_rules! select_node {
     ($rest:literal) => {
         concat!(
             "SELECT ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version, attr_version, \
-             target, origin, complete, checked_at FROM nodes ",
+             target, origin, complete, checked_at, rdev, links, link_of FROM nodes ",
             $rest
+        )
+    };
+}
+
+macro_rules! update_node {
+    ($which:literal) => {
+        concat!(
+            "UPDATE nodes SET kind = ?2, mode = ?3, uid = ?4, gid = ?5, mtime = ?6, atime = ?7, ctime = ?8, size = ?9, \
+             version = ?10, attr_version = ?11, target = ?12, origin = ?13, complete = ?14, checked_at = ?15, \
+             rdev = ?16, links = ?17 ",
+            $which
         )
     };
 }
@@ -76,12 +87,10 @@ pub(super) fn required(conn: &Connection, ino: Ino) -> LedgerResult<Node> {
 /// The directory, or `NotFound`, or `NotADirectory`.
 pub(super) fn directory(conn: &Connection, ino: Ino) -> LedgerResult<Node> {
     let node = required(conn, ino)?;
-    match node.kind {
-        Kind::Directory => Ok(node),
-        Kind::File | Kind::Symlink => {
-            Err(LedgerError::new(LedgerErrorKind::NotADirectory, format!("node {ino} is no directory")))
-        }
+    if node.kind.is_directory() {
+        return Ok(node);
     }
+    Err(LedgerError::new(LedgerErrorKind::NotADirectory, format!("node {ino} is no directory")))
 }
 
 /// The entry `name` of the directory `parent`, or `NotFound`, or `NotADirectory`.
@@ -97,10 +106,11 @@ pub(super) fn missing(detail: String) -> LedgerError {
 pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
     let sql =
         "INSERT INTO nodes (ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version,
-                                  attr_version, target, origin, complete, checked_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+                                  attr_version, target, origin, complete, checked_at, rdev, links, link_of)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+                       ?20)";
     conn.prepare_cached(sql)?.execute(params![
-        node.ino.0,
+        node.link.0,
         node.parent.0,
         &*node.name,
         kind_number(node.kind),
@@ -117,16 +127,23 @@ pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
         origin_number(node.origin),
         node.complete,
         node.checked_at,
+        device_number(node.kind),
+        node.links,
+        (node.link != LinkId::first(node.ino)).then_some(node.ino.0),
     ])?;
     Ok(())
 }
 
-/// Writes everything but the place in the tree, which only [`place`] changes.
+/// Writes everything but the place in the tree, which only [`place`] changes, under every name of the node.
 pub(super) fn update(conn: &Connection, node: &Node) -> LedgerResult<()> {
-    let sql = "UPDATE nodes SET kind = ?2, mode = ?3, uid = ?4, gid = ?5, mtime = ?6, atime = ?7, ctime = ?8,
-                      size = ?9, version = ?10, attr_version = ?11, target = ?12, origin = ?13, complete = ?14,
-                      checked_at = ?15
-               WHERE ino = ?1";
+    write(conn, update_node!("WHERE ino = ?1"), node)?;
+    if node.links > 1 && !node.kind.is_directory() {
+        write(conn, update_node!("WHERE link_of = ?1"), node)?;
+    }
+    Ok(())
+}
+
+fn write(conn: &Connection, sql: &str, node: &Node) -> LedgerResult<()> {
     conn.prepare_cached(sql)?.execute(params![
         node.ino.0,
         kind_number(node.kind),
@@ -143,13 +160,15 @@ pub(super) fn update(conn: &Connection, node: &Node) -> LedgerResult<()> {
         origin_number(node.origin),
         node.complete,
         node.checked_at,
+        device_number(node.kind),
+        node.links,
     ])?;
     Ok(())
 }
 
-pub(super) fn place(conn: &Connection, ino: Ino, parent: Ino, name: &str) -> LedgerResult<()> {
+pub(super) fn place(conn: &Connection, link: LinkId, parent: Ino, name: &str) -> LedgerResult<()> {
     let sql = "UPDATE nodes SET parent = ?2, name = ?3 WHERE ino = ?1";
-    conn.prepare_cached(sql)?.execute(params![ino.0, parent.0, name])?;
+    conn.prepare_cached(sql)?.execute(params![link.0, parent.0, name])?;
     Ok(())
 }
 
@@ -160,8 +179,8 @@ pub(super) fn touch(conn: &Connection, directory: Ino, now: NanoTime) -> LedgerR
     Ok(())
 }
 
-pub(super) fn delete(conn: &Connection, ino: Ino) -> LedgerResult<()> {
-    conn.prepare_cached("DELETE FROM nodes WHERE ino = ?1")?.execute([ino.0])?;
+pub(super) fn delete(conn: &Connection, link: LinkId) -> LedgerResult<()> {
+    conn.prepare_cached("DELETE FROM nodes WHERE ino = ?1")?.execute([link.0])?;
     Ok(())
 }
 
@@ -170,6 +189,8 @@ pub(super) fn insert_root(conn: &Connection, now: NanoTime) -> LedgerResult<()> 
     let attrs = Attrs { mode: 0o755, uid: Uid::current().as_raw(), gid: Gid::current().as_raw(), mtime: now };
     let root = Node {
         ino: Ino::ROOT,
+        link: LinkId::first(Ino::ROOT),
+        links: 1,
         parent: Ino::ROOT,
         name: "".into(),
         kind: Kind::Directory,
@@ -196,11 +217,15 @@ fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec
 fn node_of_row(row: &Row<'_>) -> rusqlite::Result<Node> {
     let name: String = row.get(2)?;
     let target: Option<Vec<u8>> = row.get(13)?;
+    let link = LinkId(row.get(0)?);
+    let link_of: Option<u64> = row.get(19)?;
     Ok(Node {
-        ino: Ino(row.get(0)?),
+        ino: Ino(link_of.unwrap_or(link.0)),
+        link,
+        links: row.get(18)?,
         parent: Ino(row.get(1)?),
         name: name.into(),
-        kind: kind_of(3, row.get(3)?)?,
+        kind: kind_of(3, row.get(3)?, Device(row.get(17)?))?,
         attrs: Attrs { mode: row.get(4)?, uid: row.get(5)?, gid: row.get(6)?, mtime: row.get(7)? },
         atime: row.get(8)?,
         ctime: row.get(9)?,
@@ -219,14 +244,26 @@ fn kind_number(kind: Kind) -> i64 {
         Kind::File => 0,
         Kind::Directory => 1,
         Kind::Symlink => 2,
+        Kind::Fifo => 3,
+        Kind::Socket => 4,
+        Kind::CharDevice(_) => 5,
+        Kind::BlockDevice(_) => 6,
     }
 }
 
-fn kind_of(column: usize, number: i64) -> rusqlite::Result<Kind> {
+fn device_number(kind: Kind) -> u32 {
+    kind.device().map_or(0, |device| device.0)
+}
+
+fn kind_of(column: usize, number: i64, device: Device) -> rusqlite::Result<Kind> {
     match number {
         0 => Ok(Kind::File),
         1 => Ok(Kind::Directory),
         2 => Ok(Kind::Symlink),
+        3 => Ok(Kind::Fifo),
+        4 => Ok(Kind::Socket),
+        5 => Ok(Kind::CharDevice(device)),
+        6 => Ok(Kind::BlockDevice(device)),
         other => Err(rusqlite::Error::IntegralValueOutOfRange(column, other)),
     }
 }

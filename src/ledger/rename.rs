@@ -97,7 +97,7 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
         }
         None => None,
     };
-    nodes::place(tx.conn, plan.source.ino, plan.to.parent, &plan.to.name)?;
+    nodes::place(tx.conn, plan.source.link, plan.to.parent, &plan.to.name)?;
     let left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     if let Some(taken) = taken.as_ref().filter(|taken| taken.removed.node.kind != Kind::Directory) {
         // Its tombstone also tells the write that replaces it which state of the object it replaces.
@@ -112,9 +112,9 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
 fn exchange(tx: &mut Tx<'_>, plan: &Move, target: &Node) -> LedgerResult<Renamed> {
     refuse_loop(tx, plan.from.parent, target)?;
     // Out of the way first, to a place that no name can have: two rows never share one place.
-    nodes::place(tx.conn, plan.source.ino, Ino(0), "")?;
-    nodes::place(tx.conn, target.ino, plan.from.parent, &plan.from.name)?;
-    nodes::place(tx.conn, plan.source.ino, plan.to.parent, &plan.to.name)?;
+    nodes::place(tx.conn, plan.source.link, Ino(0), "")?;
+    nodes::place(tx.conn, target.link, plan.from.parent, &plan.from.name)?;
+    nodes::place(tx.conn, plan.source.link, plan.to.parent, &plan.to.name)?;
     let mut left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     left.extend(rekey(tx, target, &plan.new_key, &plan.old_key, plan)?);
     bury_left(tx, &left, plan)?;
@@ -134,13 +134,13 @@ fn refuse_loop(tx: &Tx<'_>, new_parent: Ino, moved: &Node) -> LedgerResult<()> {
 }
 
 fn check_replaceable(tx: &Tx<'_>, source: &Node, target: &Node) -> LedgerResult<()> {
-    match (source.kind, target.kind) {
-        (Kind::Directory, Kind::Directory) => require_empty(tx.conn, target),
-        (Kind::Directory, Kind::File | Kind::Symlink) => {
+    match (source.kind.is_directory(), target.kind.is_directory()) {
+        (true, true) => require_empty(tx.conn, target),
+        (true, false) => {
             let detail = format!("node {} is no directory", target.ino);
             Err(LedgerError::new(LedgerErrorKind::NotADirectory, detail))
         }
-        (Kind::File | Kind::Symlink, _) => tree::require_leaf(target),
+        (false, _) => tree::require_leaf(target),
     }
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
 
 /// Step `i` brings a file from `user_version` `i` to `i + 1`. A step that was released is never changed.
-const STEPS: [&str; 2] = [FIRST, UPLOADS];
+const STEPS: [&str; 3] = [FIRST, UPLOADS, POSIX];
 
 const FIRST: &str = r"
 -- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
@@ -24,7 +24,7 @@ CREATE TABLE nodes (
     ino          INTEGER PRIMARY KEY,
     parent       BIGINT   NOT NULL,
     name         TEXT     NOT NULL,
-    kind         SMALLINT NOT NULL,  -- 0 file, 1 directory, 2 symlink
+    kind         SMALLINT NOT NULL,  -- 0 file, 1 directory, 2 symlink, 3 fifo, 4 socket, 5 character, 6 block device
     mode         INTEGER  NOT NULL,  -- permission bits only
     uid          BIGINT   NOT NULL,
     gid          BIGINT   NOT NULL,
@@ -157,6 +157,32 @@ CREATE TABLE uploads (
     key  TEXT     NOT NULL,
     PRIMARY KEY (side, id)
 ) WITHOUT ROWID;
+";
+
+const POSIX: &str = r"
+ALTER TABLE nodes ADD COLUMN rdev BIGINT NOT NULL DEFAULT 0;   -- kinds 5 and 6: the device
+ALTER TABLE nodes ADD COLUMN links BIGINT NOT NULL DEFAULT 1;  -- names of a node that is no directory
+-- A further name of the node with this number. The row has its own place, replicas and intents; all else
+-- is a copy of that node's, and changes with it.
+ALTER TABLE nodes ADD COLUMN link_of BIGINT;
+CREATE INDEX nodes_further_names ON nodes (link_of) WHERE link_of IS NOT NULL;
+CREATE INDEX nodes_subdirectories ON nodes (parent) WHERE kind = 1;
+
+-- Extended attributes.
+CREATE TABLE xattrs (
+    ino   BIGINT NOT NULL,
+    name  BLOB   NOT NULL,  -- with its namespace, as in `user.comment`
+    value BLOB   NOT NULL,
+    PRIMARY KEY (ino, name)
+) WITHOUT ROWID;
+
+DROP VIEW v_nodes;
+CREATE VIEW v_nodes AS
+SELECT ino, parent, name, size, version, links, link_of,
+       CASE kind WHEN 0 THEN 'file' WHEN 1 THEN 'directory' WHEN 2 THEN 'symlink' WHEN 3 THEN 'fifo'
+                 WHEN 4 THEN 'socket' WHEN 5 THEN 'char-device' ELSE 'block-device' END AS kind,
+       CASE origin WHEN 0 THEN 'mount' WHEN 1 THEN 'listed' WHEN 2 THEN 'read' ELSE 'unproven' END AS origin
+FROM nodes;
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

@@ -9,11 +9,11 @@ use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
     Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, nodes, paths,
 };
-use crate::object::{ETag, Ino, Key, Kind, NanoTime, Side, Version};
+use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
 impl Ledger {
     /// Makes a node. Lazy for a file (which has version 0 until its first commit) and a directory (which
-    /// is complete); durable for a symlink, which is committed at once and goes to the targets. Errors:
+    /// is complete); durable for what is complete when it is made and goes to the targets at once. Errors:
     /// `Exists`, `NotFound` and `NotADirectory` (the parent).
     pub async fn create(
         &self,
@@ -22,9 +22,9 @@ impl Ledger {
         node: NewNode,
         targets: Targets,
     ) -> LedgerResult<Node> {
-        let (name, symlink) = (name.to_owned(), node.kind == Kind::Symlink);
+        let (name, is_fixed) = (name.to_owned(), node.kind.is_fixed());
         let work = move |tx: &mut Tx<'_>| create(tx, parent, &name, node, targets);
-        if symlink { self.durable(work).await } else { self.lazy(work).await }
+        if is_fixed { self.durable(work).await } else { self.lazy(work).await }
     }
 
     /// Durable. A file has new content: the point of no return of a write. Errors: `NotFound`,
@@ -118,17 +118,19 @@ fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targe
         return Err(exists(parent, name));
     }
     let target_bytes = new.target.as_ref().map_or(0, |target| target.len() as u64);
-    let symlink = new.kind == Kind::Symlink;
+    let ino = tx.inos.take(tx.conn)?;
     let node = Node {
-        ino: tx.inos.take(tx.conn)?,
+        ino,
+        link: LinkId::first(ino),
+        links: 1,
         parent,
         name: name.into(),
         kind: new.kind,
         attrs: new.attrs,
         atime: new.now,
         ctime: new.now,
-        size: if symlink { target_bytes } else { 0 },
-        version: if symlink { Version::FIRST } else { Version::UNCOMMITTED },
+        size: target_bytes,
+        version: if new.kind.is_fixed() { Version::FIRST } else { Version::UNCOMMITTED },
         attr_version: 0,
         target: new.target,
         origin: Origin::Mount,
@@ -136,7 +138,7 @@ fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targe
         checked_at: new.now,
     };
     nodes::insert(tx.conn, &node)?;
-    if symlink {
+    if node.kind.is_fixed() {
         intents::want_on(tx.conn, node.ino, targets, new.now)?;
     }
     nodes::touch(tx.conn, parent, new.now)?;
@@ -188,10 +190,11 @@ pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<
         }
     }
     contents::delete(tx.conn, node.ino)?;
-    nodes::delete(tx.conn, node.ino)?;
-    match node.kind {
-        Kind::Directory => tx.scans.removed(&key.as_prefix()),
-        Kind::File | Kind::Symlink => tx.scans.removed(key.as_str()),
+    nodes::delete(tx.conn, node.link)?;
+    if node.kind.is_directory() {
+        tx.scans.removed(&key.as_prefix());
+    } else {
+        tx.scans.removed(key.as_str());
     }
     Ok(taken)
 }
@@ -238,13 +241,11 @@ pub(super) fn exists(parent: Ino, name: &str) -> LedgerError {
 }
 
 pub(super) fn require_leaf(node: &Node) -> LedgerResult<()> {
-    match node.kind {
-        Kind::File | Kind::Symlink => Ok(()),
-        Kind::Directory => {
-            let detail = format!("node {} is a directory", node.ino);
-            Err(LedgerError::new(LedgerErrorKind::IsADirectory, detail))
-        }
+    if node.kind.is_directory() {
+        let detail = format!("node {} is a directory", node.ino);
+        return Err(LedgerError::new(LedgerErrorKind::IsADirectory, detail));
     }
+    Ok(())
 }
 
 pub(super) fn require_empty(conn: &Connection, node: &Node) -> LedgerResult<()> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::{Attrs, ContentDigest, ETag, Ino, Key, Kind, NanoTime, Receipt, Side, Version};
+use crate::object::{Attrs, ContentDigest, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version};
 use crate::stage::Stage;
 
 /// A file, directory or symlink of the tree.
@@ -10,6 +10,10 @@ use crate::stage::Stage;
 pub struct Node {
     /// Its number, for ever.
     pub ino: Ino,
+    /// The name that it was found under: `parent` and `name` are of this one.
+    pub link: LinkId,
+    /// How many names it has; 1 for a directory.
+    pub links: u32,
     /// The directory it stands in; the root's parent is the root.
     pub parent: Ino,
     /// Its name there; empty for the root.

@@ -3,7 +3,12 @@ use std::collections::BTreeMap;
 /// Nanoseconds since 1970-01-01 UTC; negative before.
 pub type NanoTime = i64;
 
-/// What kind of node it is.
+/// The number of a device, in the kernel's 32-bit form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Device(pub u32);
+
+/// What kind of node it is. All but directories are one object; what is neither a file nor a symbolic link
+/// is an empty one, whose mode says what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file: one object.
@@ -12,6 +17,14 @@ pub enum Kind {
     Directory,
     /// A symbolic link: an object whose content is the target.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character device.
+    CharDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
 }
 
 impl Kind {
@@ -21,17 +34,43 @@ impl Kind {
             Kind::File => 0o100_000,
             Kind::Directory => 0o040_000,
             Kind::Symlink => 0o120_000,
+            Kind::Fifo => 0o010_000,
+            Kind::Socket => 0o140_000,
+            Kind::CharDevice(_) => 0o020_000,
+            Kind::BlockDevice(_) => 0o060_000,
         }
     }
 
-    /// The kind that the `S_IFMT` bits of `mode` say, if it is one of ours.
-    pub const fn from_mode(mode: u32) -> Option<Kind> {
+    /// The kind that the `S_IFMT` bits of `mode` say, if they say one; `device` is that of a device node.
+    pub const fn from_mode(mode: u32, device: Device) -> Option<Kind> {
         match mode & 0o170_000 {
             0o100_000 => Some(Kind::File),
             0o040_000 => Some(Kind::Directory),
             0o120_000 => Some(Kind::Symlink),
+            0o010_000 => Some(Kind::Fifo),
+            0o140_000 => Some(Kind::Socket),
+            0o020_000 => Some(Kind::CharDevice(device)),
+            0o060_000 => Some(Kind::BlockDevice(device)),
             _ => None,
         }
+    }
+
+    /// The device that a device node names.
+    pub const fn device(self) -> Option<Device> {
+        match self {
+            Kind::CharDevice(device) | Kind::BlockDevice(device) => Some(device),
+            Kind::File | Kind::Directory | Kind::Symlink | Kind::Fifo | Kind::Socket => None,
+        }
+    }
+
+    /// Whether it holds names instead of being an object.
+    pub const fn is_directory(self) -> bool {
+        matches!(self, Kind::Directory)
+    }
+
+    /// Whether it is an object that is complete as soon as it is made, and never changes its content.
+    pub const fn is_fixed(self) -> bool {
+        !matches!(self, Kind::File | Kind::Directory)
     }
 }
 
@@ -51,16 +90,18 @@ pub struct Attrs {
 
 impl Attrs {
     /// As metadata names and values: all ASCII, names `[a-z][a-z0-9_]*`. `mode` is octal with the
-    /// kind's bits (`100644`), `mtime` is seconds with nine decimals.
+    /// kind's bits (`100644`), `mtime` is seconds with nine decimals, `rdev` of a device node hexadecimal.
     pub fn to_metadata(self, kind: Kind) -> BTreeMap<String, String> {
         let seconds = self.mtime.div_euclid(1_000_000_000);
         let nanos = self.mtime.rem_euclid(1_000_000_000);
-        BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("mode".to_owned(), format!("{:o}", self.mode | kind.mode_bits())),
             ("uid".to_owned(), self.uid.to_string()),
             ("gid".to_owned(), self.gid.to_string()),
             ("mtime".to_owned(), format!("{seconds}.{nanos:09}")),
-        ])
+        ]);
+        metadata.extend(kind.device().map(|device| ("rdev".to_owned(), format!("{:x}", device.0))));
+        metadata
     }
 
     /// Reads what this or another tool wrote. A field that is missing or makes no sense is taken from
@@ -74,7 +115,8 @@ impl Attrs {
             gid: number("gid", 10).unwrap_or(default.gid),
             mtime: metadata.get("mtime").and_then(|raw| parse_mtime(raw)).unwrap_or(default.mtime),
         };
-        (attrs, mode.and_then(Kind::from_mode))
+        let device = Device(number("rdev", 16).unwrap_or(0));
+        (attrs, mode.and_then(|mode| Kind::from_mode(mode, device)))
     }
 }
 
@@ -92,7 +134,7 @@ fn parse_mtime(raw: &str) -> Option<NanoTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attrs, Kind, parse_mtime};
+    use super::{Attrs, Device, Kind, parse_mtime};
 
     const DEFAULT: Attrs = Attrs { mode: 0o644, uid: 1, gid: 2, mtime: 3 };
 
@@ -100,8 +142,10 @@ mod tests {
     fn metadata_round_trip() {
         for mtime in [0, 1, -1, 1_700_000_000_123_456_789, -1_500_000_000] {
             let attrs = Attrs { mode: 0o4755, uid: 0, gid: 65534, mtime };
-            let written = attrs.to_metadata(Kind::Symlink);
-            assert_eq!(Attrs::from_metadata(&written, DEFAULT), (attrs, Some(Kind::Symlink)));
+            for kind in [Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice(Device(0x0103))] {
+                let written = attrs.to_metadata(kind);
+                assert_eq!(Attrs::from_metadata(&written, DEFAULT), (attrs, Some(kind)));
+            }
         }
     }
 

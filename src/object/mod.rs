@@ -8,10 +8,10 @@ mod receipt;
 mod side;
 mod version;
 
-pub use attrs::{Attrs, Kind, NanoTime};
+pub use attrs::{Attrs, Device, Kind, NanoTime};
 pub use digest::{BLOCK_BYTES, ContentDigest, ContentHasher, Digest};
 pub use etag::ETag;
 pub use key::{Key, KeyError, OWN_PREFIX};
 pub use receipt::{OpId, Receipt};
 pub use side::{PerSide, Side};
-pub use version::{Ino, Version};
+pub use version::{Ino, LinkId, Version};

@@ -16,6 +16,24 @@ impl fmt::Display for Ino {
     }
 }
 
+/// The number of one name of a node. The first name has the number of its node; each further hard link has
+/// one of its own, from the same range, so that a position in a directory is the number of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+impl LinkId {
+    /// The first name of a node.
+    pub const fn first(ino: Ino) -> LinkId {
+        LinkId(ino.0)
+    }
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The version of a node's content: grows by one with each committed change. 0 is a file that was
 /// created and whose content has never been committed; no store may hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,10 +4,12 @@ use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use bridgefs::fuse::{MountError, MountOptions, Unmount, mount};
+use bridgefs::object::{Key, Side};
+use bridgefs::store::Store;
 
 use crate::rig::Rig;
 
@@ -124,13 +126,32 @@ fn names_of_255_bytes_and_unicode_and_those_that_no_store_has() {
 }
 
 #[test]
-fn hard_links_and_devices_are_refused_and_plain_nodes_are_made() {
+fn pipes_sockets_and_devices_are_empty_objects_with_their_mode() {
     let rig = Rig::new();
-    fs::write(rig.at("f"), "").expect("written");
-    assert_eq!(errno(fs::hard_link(rig.at("f"), rig.at("g"))), Some(libc::EPERM));
-    rig.shell("! mkfifo pipe 2>/dev/null");
-    fs::set_permissions(rig.at("f"), fs::Permissions::from_mode(0o600)).expect("changed");
-    assert_eq!(errno(fs::File::create_new(rig.at("f"))), Some(libc::EEXIST));
+    rig.shell("mkfifo pipe && mknod zero c 1 5 && mknod disk b 7 300 && chmod 600 disk");
+    let socket = std::os::unix::net::UnixListener::bind(rig.at("socket")).expect("bound");
+    rig.shell("(echo through > pipe &) && [ \"$(cat pipe)\" = through ]");
+    assert_eq!(
+        rig.shell("stat -c '%F %t %T' pipe zero disk socket"),
+        "fifo 0 0\ncharacter special file 1 5\nblock special file 7 12c\nsocket 0 0\n"
+    );
+    drop(socket);
+    rig.drain();
+    for (key, mode, device) in [
+        ("pipe", "10644", None),
+        ("zero", "20644", Some("105")),
+        ("disk", "60600", Some("10072c")),
+        ("socket", "140755", None),
+    ] {
+        for side in Side::BOTH {
+            let store = &rig.stores[side];
+            let info = rig.runtime.block_on(store.head(&Key::new(key).expect("a key"))).expect("there");
+            assert_eq!(info.size, 0, "{key}");
+            assert_eq!(info.meta.user["mode"], mode, "{key}");
+            assert_eq!(info.meta.user.get("rdev").map(String::as_str), device, "{key}");
+        }
+    }
+    rig.shell("mv pipe p2 && rm p2 zero disk socket && [ -z \"$(ls)\" ]");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, StoreHan
 use crate::cache::{Lease, Snapshot};
 use crate::clock::sleep;
 use crate::ledger::{Commit, Node};
-use crate::object::{ContentDigest, ContentHasher, Key, Kind, Side};
+use crate::object::{ContentDigest, ContentHasher, Key, Side};
 use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, StoreResult, UploadId};
 
 /// Objects up to this size go in one request, in bytes.
@@ -38,8 +38,8 @@ struct Source {
 /// Where the bytes of an upload are.
 #[derive(Debug)]
 enum SourceBytes {
-    /// A symlink's target.
-    Target(Bytes),
+    /// A symlink's target; nothing for a pipe, socket or device.
+    Fixed(Bytes),
     /// The staged file itself, as long as it stays at this generation.
     Staged(Lease, u64),
     /// A copy of a staged file that is never quiet.
@@ -49,8 +49,8 @@ enum SourceBytes {
 impl SourceBytes {
     fn read(&self, offset: u64, len: usize) -> BridgeResult<Bytes> {
         let read = match self {
-            SourceBytes::Target(target) => {
-                Ok(target.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(target.len())..))
+            SourceBytes::Fixed(bytes) => {
+                Ok(bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())..))
             }
             SourceBytes::Staged(lease, _) => blocking(|| lease.read_at(offset, len)),
             SourceBytes::Snapshot(snapshot) => blocking(|| snapshot.read_at(offset, len)),
@@ -61,7 +61,7 @@ impl SourceBytes {
     /// Whether nobody wrote since the version was committed.
     fn is_unchanged(&self) -> bool {
         match self {
-            SourceBytes::Target(_) | SourceBytes::Snapshot(_) => true,
+            SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => true,
             SourceBytes::Staged(lease, generation) => lease.generation() == *generation,
         }
     }
@@ -108,10 +108,10 @@ impl Bridge {
     /// The content to send, quiet and digested; `None` while it is being written.
     async fn source(&self, situation: &Situation) -> BridgeResult<Option<Source>> {
         let node = &situation.node;
-        if node.kind == Kind::Symlink {
-            let target = Bytes::from(node.target.clone().unwrap_or_default().into_vec());
-            let digest = Arc::new(ContentDigest::of(&target));
-            return Ok(Some(Source { bytes: SourceBytes::Target(target), digest }));
+        if node.kind.is_fixed() {
+            let bytes = Bytes::from(node.target.clone().unwrap_or_default().into_vec());
+            let digest = Arc::new(ContentDigest::of(&bytes));
+            return Ok(Some(Source { bytes: SourceBytes::Fixed(bytes), digest }));
         }
         let lease = match self.staged(node.ino)? {
             Some(lease) => lease,
@@ -132,7 +132,7 @@ impl Bridge {
             Err(error) if error.kind() != BridgeErrorKind::Stale => Err(error),
             Ok(_) | Err(_) => match &bytes {
                 SourceBytes::Staged(lease, _) => self.commit_leftover(node, lease).await,
-                SourceBytes::Target(_) | SourceBytes::Snapshot(_) => Ok(None),
+                SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => Ok(None),
             },
         }
     }

@@ -144,9 +144,10 @@ impl World {
         let all = self.paths(|_| true);
         let Some(path) = pick(&all, node) else { return };
         let full = self.tree.keys().any(|other| other.starts_with(&format!("{path}/")));
-        let result = match self.tree[path].1 {
-            Kind::Directory => self.fixture.remove_dir(path).map(|_| ()),
-            Kind::File | Kind::Symlink => self.fixture.rm(path, targets).map(|_| ()),
+        let result = if self.tree[path].1.is_directory() {
+            self.fixture.remove_dir(path).map(|_| ())
+        } else {
+            self.fixture.rm(path, targets).map(|_| ())
         };
         assert_eq!(result.is_err(), full, "{path}");
         if !full {
