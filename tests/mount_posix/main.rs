@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod content;
+mod links;
 mod names;
 mod programs;
 mod rig;
