@@ -3,6 +3,8 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod content;
+mod mapping;
 mod names;
 mod programs;
+mod ranges;
 mod rig;
