@@ -24,13 +24,7 @@ impl Adapter {
         flags: OpenFlags,
         reply: ReplyWrite,
     ) {
-        // The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place
-        // whatever the descriptor says.
-        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let place = match flags.0 & libc::O_APPEND != 0 && !mapped {
-            true => Place::End,
-            false => Place::At(offset),
-        };
+        let place = place(offset, write_flags, flags);
         let (handle, started) = (HandleId(fh.0), Instant::now());
         let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
         // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
@@ -90,6 +84,17 @@ impl Adapter {
             Ok(u32::try_from(copied).expect("far less than 4 GiB is copied at a time"))
         };
         self.serve("copy_file_range", reply, work, ReplyWrite::written);
+    }
+}
+
+/// The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place whatever
+/// the descriptor says. So have the pieces of a direct write: the kernel sends them at once, and they
+/// come in any order; it holds the inode's lock over all of them, so its end is the end.
+fn place(offset: u64, write_flags: WriteFlags, flags: OpenFlags) -> Place {
+    let is_append = flags.0 & libc::O_APPEND != 0 && flags.0 & libc::O_DIRECT == 0;
+    match is_append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        true => Place::End,
+        false => Place::At(offset),
     }
 }
 

@@ -8,3 +8,4 @@ mod names;
 mod programs;
 mod ranges;
 mod rig;
+mod sync;
