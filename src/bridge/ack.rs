@@ -11,7 +11,7 @@ use crate::bridge::{
     AckPolicy, Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, blocking,
 };
 use crate::clock::{Instant, timeout_at};
-use crate::object::{Ino, PerSide, Side, Version};
+use crate::object::{Ino, LinkId, PerSide, Side, Version};
 
 /// After so long without a receipt the store that is waited for is asked whether it is alive, so that a
 /// dead one costs one bounded delay and not the whole deadline.
@@ -180,20 +180,33 @@ impl Bridge {
         taken.map_or(start, |at| at.max(start)) + self.settings.ack_deadline
     }
 
+    /// Every name of the file is an object of its own, so each is waited for.
     fn ack_verdict(&self, ino: Ino, version: Version) -> BridgeResult<Verdict> {
+        let mut verdict = Verdict::Done;
+        for name in blocking(|| self.ledger.names(ino))? {
+            match self.name_verdict(name, version)? {
+                Verdict::Done => {}
+                Verdict::Degraded => verdict = Verdict::Degraded,
+                waits @ Verdict::WaitFor(..) => return Ok(waits),
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn name_verdict(&self, name: LinkId, version: Version) -> BridgeResult<Verdict> {
         blocking(|| {
-            let key = self.ledger.key_of(ino)?;
+            let key = self.ledger.key_of(name)?;
             let routing = self.routing(key.as_ref());
             let policy = self.settings.slice_acks.get(&routing.prefix).copied().unwrap_or(self.settings.ack);
             // A file that was removed after its commit has nobody left to tell.
             if policy == AckPolicy::Journal || key.is_none() {
                 return Ok(Verdict::Done);
             }
-            let replicas = self.ledger.replicas(ino)?;
+            let replicas = self.ledger.replicas(name)?;
             let mut sides = PerSide::<Progress>::default();
             for side in Side::BOTH {
                 let has_it = replicas[side].as_ref().is_some_and(|r| r.receipt.version >= version);
-                let intent = if has_it { None } else { self.ledger.intent(ino, side)? };
+                let intent = if has_it { None } else { self.ledger.intent(name, side)? };
                 let failures = intent.as_ref().map_or(0, |intent| intent.attempts);
                 let refuses =
                     || self.handle(side).breaker.is_open() || self.replicator.acceptance(side).refuses();

@@ -61,7 +61,7 @@ impl Bridge {
         let node = self.file(ino)?;
         let node = if self.needs_look(&node) { self.look_again(node).await? } else { node };
         blocking(|| {
-            let replicas = self.ledger.replicas(ino)?;
+            let replicas = self.ledger.replicas(node.link)?;
             let known = self.ledger.content(ino)?.filter(|(version, _)| *version == node.version);
             let cached = self
                 .cache
@@ -129,8 +129,8 @@ impl Bridge {
     /// Asks the preferred store that has the version what it has now. What cannot be asked is left as it
     /// is known: a read is still checked against the receipt.
     pub(crate) async fn look_again(&self, node: Node) -> BridgeResult<Node> {
-        let Some(key) = blocking(|| self.ledger.key_of(node.ino))? else { return Ok(node) };
-        let replicas = blocking(|| self.ledger.replicas(node.ino))?;
+        let Some(key) = blocking(|| self.ledger.key_of(node.link))? else { return Ok(node) };
+        let replicas = blocking(|| self.ledger.replicas(node.link))?;
         let routing = self.routing(Some(&key));
         let Some(side) = routing.read_order(&node, &replicas).first().copied() else { return Ok(node) };
         let Some(replica) = &replicas[side] else { return Ok(node) };
@@ -139,7 +139,7 @@ impl Bridge {
             Ok(info) => info,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // The object may just have moved with a rename: then the next look finds it.
-                let now = blocking(|| self.ledger.replicas(node.ino))?;
+                let now = blocking(|| self.ledger.replicas(node.link))?;
                 if now[side].as_ref().is_some_and(|r| r.receipt == replica.receipt) {
                     self.report_missing(&node, side, &replica.receipt).await?;
                 }
@@ -170,7 +170,7 @@ impl Bridge {
         key: &crate::object::Key,
         info: &crate::store::ObjectInfo,
     ) -> BridgeResult<Node> {
-        let expected = blocking(|| self.ledger.intent(node.ino, side))?.is_some();
+        let expected = blocking(|| self.ledger.intent(node.link, side))?.is_some();
         // One that cannot be read now is looked at another time.
         let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
         if expected || ours().await || self.staged(node.ino)?.is_some() {
@@ -180,7 +180,7 @@ impl Bridge {
         let _route = self.flips.read().await;
         let found = found_object(info);
         let taken =
-            self.ledger.replaced_outside(node.ino, side, found, self.targets(key), self.clock.now()).await?;
+            self.ledger.replaced_outside(node.link, side, found, self.targets(key), self.clock.now()).await?;
         self.replicator.wake_all();
         Ok(taken)
     }

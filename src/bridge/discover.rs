@@ -11,7 +11,7 @@ use crate::bridge::{
     Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
-use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, OWN_PREFIX, Side};
+use crate::object::{Attrs, Digest, Ino, Key, Kind, LinkId, NanoTime, OWN_PREFIX, Side};
 use crate::store::{
     ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError, Stranger,
 };
@@ -78,10 +78,10 @@ impl Bridge {
         self.discover(&dir, name, &key).await
     }
 
-    /// Up to `limit` entries of a directory whose inode number is above `after`, in that order. Empty is
+    /// Up to `limit` entries of a directory whose number is above `after`, in that order. Empty is
     /// the end. Entries that a store shows for the first time get higher numbers than all before, so a
     /// huge directory streams page by page.
-    pub async fn list(&self, dir: Ino, after: Ino, limit: usize) -> BridgeResult<Vec<Node>> {
+    pub async fn list(&self, dir: Ino, after: LinkId, limit: usize) -> BridgeResult<Vec<Node>> {
         loop {
             let directory = self.directory(dir)?;
             let nodes = blocking(|| self.ledger.children(dir, after, limit))?;
@@ -99,11 +99,11 @@ impl Bridge {
             while !self.knows_all(&self.directory(dir)?) {
                 self.load_page(&self.directory(dir)?).await?;
             }
-            let mut after = Ino(0);
+            let mut after = LinkId(0);
             loop {
                 let children = blocking(|| self.ledger.children(dir, after, 1000))?;
                 let Some(last) = children.last() else { break };
-                after = last.ino;
+                after = last.link;
                 todo.extend(children.iter().filter(|c| c.kind == Kind::Directory).map(|c| c.ino));
             }
         }
@@ -116,6 +116,15 @@ impl Bridge {
             Some(_) => Err(BridgeError::new(BridgeErrorKind::NotADirectory, "not a directory")),
             None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the directory is gone")),
         }
+    }
+
+    /// The link count of a directory: 2 and its subdirectories; 1, which programs take for "not counted",
+    /// while not all of them are known.
+    pub fn directory_links(&self, dir: &Node) -> BridgeResult<u32> {
+        if !self.knows_all(dir) {
+            return Ok(1);
+        }
+        Ok(blocking(|| self.ledger.subdirectories(dir.ino))?.saturating_add(2))
     }
 
     fn knows_all(&self, dir: &Node) -> bool {
@@ -254,7 +263,7 @@ impl Bridge {
         if self.knows_all(&self.directory(dir.ino)?) {
             return Ok(());
         }
-        let key = if dir.ino == Ino::ROOT { None } else { blocking(|| self.ledger.key_of(dir.ino))? };
+        let key = if dir.ino == Ino::ROOT { None } else { blocking(|| self.ledger.key_of(dir.link))? };
         let routing = self.routing(key.as_ref());
         let prefix = key.as_ref().map_or_else(String::new, Key::as_prefix);
         // Names that are removed while this page is on its way must not come back with it.

@@ -25,6 +25,8 @@ pub enum BridgeErrorKind {
     CrossSlice,
     /// No store can hold the name.
     IllegalName,
+    /// The file has as many names as it may have.
+    TooManyLinks,
     /// The name or the whole key is too long.
     NameTooLong,
     /// The local disk, or its share for staged data, is full.
@@ -106,6 +108,7 @@ impl From<LedgerError> for BridgeError {
             LedgerErrorKind::IsADirectory => BridgeErrorKind::IsADirectory,
             LedgerErrorKind::NotEmpty => BridgeErrorKind::NotEmpty,
             LedgerErrorKind::Loop => BridgeErrorKind::Loop,
+            LedgerErrorKind::TooManyLinks => BridgeErrorKind::TooManyLinks,
             LedgerErrorKind::Full => BridgeErrorKind::NoSpace,
             LedgerErrorKind::InUse | LedgerErrorKind::Damaged | LedgerErrorKind::Io => {
                 BridgeErrorKind::Damaged

@@ -50,7 +50,7 @@ impl Bridge {
     /// Asks each store that has the version once. The outer error is final.
     async fn fetch_round(&self, content: &Content, index: u64) -> BridgeResult<BridgeResult<Bytes>> {
         let (node, replicas) = self.replicas_of(content)?;
-        let key = blocking(|| self.ledger.key_of(node.ino))?;
+        let key = blocking(|| self.ledger.key_of(node.link))?;
         let order = self.routing(key.as_ref()).read_order(&node, &replicas);
         let mut failure = None;
         for (rank, side) in order.iter().copied().enumerate() {
@@ -87,7 +87,7 @@ impl Bridge {
     fn replicas_of(&self, content: &Content) -> BridgeResult<(Node, PerSide<Option<Replica>>)> {
         blocking(|| match self.ledger.node(content.ino())? {
             Some(node) if node.version == content.version() => {
-                let replicas = self.ledger.replicas(node.ino)?;
+                let replicas = self.ledger.replicas(node.link)?;
                 Ok((node, replicas))
             }
             Some(_) | None => Ok(((*content.node).clone(), (*content.replicas).clone())),
@@ -164,7 +164,7 @@ impl Bridge {
             // Nothing is known now, so nothing is said of the replica.
             Err(_) => return Ok(true),
         };
-        let now = blocking(|| self.ledger.replicas(node.ino))?;
+        let now = blocking(|| self.ledger.replicas(node.link))?;
         if now[side].as_ref().is_some_and(|r| r.receipt != *receipt) {
             return Ok(true);
         }
@@ -185,7 +185,7 @@ impl Bridge {
         if now[side].is_some() && info.size == receipt.size && authentic {
             let receipt = Receipt { etag: info.etag, ..receipt.clone() };
             let new = NewReceipt { receipt, attr_version: 0, content: None, now: self.clock.now() };
-            self.ledger.receipt(node.ino, side, new).await?;
+            self.ledger.receipt((node.ino, node.link), side, new).await?;
             return Ok(true);
         }
         Ok(false)
@@ -231,7 +231,7 @@ impl Bridge {
         detail: String,
     ) -> BridgeResult<()> {
         let finding = NewFinding { kind, side: Some(side), key: Some(receipt.key.clone()), detail };
-        self.ledger.mark_mismatched(node.ino, side, &receipt.etag, finding).await?;
+        self.ledger.mark_mismatched(node.link, side, &receipt.etag, finding).await?;
         self.replicator.wake_all();
         Ok(())
     }

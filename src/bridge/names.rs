@@ -3,7 +3,7 @@
 use crate::bridge::replicate::Hold;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
-use crate::object::{Ino, Key, Kind, OWN_PREFIX, PerSide, Side};
+use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide, Side};
 use crate::store::ErrorKind;
 
 /// Looks for the attributes of one object, which may be on its way to another key at the first ones.
@@ -54,10 +54,25 @@ impl Bridge {
         Ok(node)
     }
 
+    /// Gives a file, or anything else that is no directory, a further name -> the node under that name. On
+    /// each store it becomes an object of its own, copied there from another name where that is possible.
+    pub async fn link(&self, ino: Ino, parent: Ino, name: &str) -> BridgeResult<Node> {
+        if self.lookup(parent, name).await?.is_some() {
+            return Err(BridgeError::new(BridgeErrorKind::Exists, format!("`{name}` is there already")));
+        }
+        let key = self.child_key(parent, name)?;
+        self.check_key(&key)?;
+        self.read_attrs(ino).await?;
+        let _route = self.flips.read().await;
+        let node = self.ledger.link(ino, parent, name, self.clock.now()).await?;
+        self.replicator.wake_all();
+        Ok(node)
+    }
+
     /// Changes attributes; the stores get them as metadata, later, without the content.
     pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
         self.read_attrs(ino).await?;
-        let key = blocking(|| self.ledger.key_of(ino))?;
+        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
         let node = self.ledger.set_attrs(ino, change, targets).await?;
@@ -81,14 +96,15 @@ impl Bridge {
         Err(BridgeError::new(BridgeErrorKind::Unavailable, detail))
     }
 
-    /// Removes a file or symlink. With `still_open` its content stays on the stores until the hold is
-    /// dropped, though its name is gone.
+    /// Removes a name of what is no directory. With `still_open` the content of the last one stays on the
+    /// stores until the hold is dropped.
     pub async fn unlink(&self, parent: Ino, name: &str, still_open: bool) -> BridgeResult<Unlinked> {
         let Some(node) = self.lookup(parent, name).await? else {
             return Err(BridgeError::new(BridgeErrorKind::NotFound, format!("`{name}` is not there")));
         };
         let key = self.child_key(parent, name)?;
-        let hold = still_open.then(|| self.hold(node.ino, &key)).transpose()?;
+        let last = node.links == 1;
+        let hold = (still_open && last).then(|| self.hold(node.link, &key)).transpose()?;
         let _route = self.flips.read().await;
         let removed =
             self.ledger.unlink(Entry { parent, name }, self.clock.now(), self.targets(&key)).await?;
@@ -122,7 +138,9 @@ impl Bridge {
         self.check_key(&to_key)?;
         self.prepare_trees(&source, target.as_ref(), mode, &from_key, &to_key).await?;
         let hold = match &target {
-            Some(node) if target_open && node.kind == Kind::File => Some(self.hold(node.ino, &to_key)?),
+            Some(node) if target_open && node.kind == Kind::File && node.links == 1 => {
+                Some(self.hold(node.link, &to_key)?)
+            }
             Some(_) | None => None,
         };
         let _route = self.flips.read().await;
@@ -191,15 +209,15 @@ impl Bridge {
     }
 
     async fn require_empty(&self, node: &Node) -> BridgeResult<()> {
-        if node.kind == Kind::Directory && !self.list(node.ino, Ino(0), 1).await?.is_empty() {
+        if node.kind == Kind::Directory && !self.list(node.ino, LinkId(0), 1).await?.is_empty() {
             return Err(BridgeError::new(BridgeErrorKind::NotEmpty, format!("`{}` has entries", node.name)));
         }
         Ok(())
     }
 
-    /// Keeps the objects of `ino` where they are until the hold is dropped.
-    fn hold(&self, ino: Ino, key: &Key) -> BridgeResult<Hold> {
-        let replicas = blocking(|| self.ledger.replicas(ino))?;
+    /// Keeps the objects of a name where they are until the hold is dropped.
+    fn hold(&self, name: LinkId, key: &Key) -> BridgeResult<Hold> {
+        let replicas = blocking(|| self.ledger.replicas(name))?;
         let keys = Side::BOTH.into_iter().flat_map(|side| {
             let at = replicas[side].as_ref().map(|r| (side, r.receipt.key.clone()));
             [Some((side, key.clone())), at].into_iter().flatten()
@@ -207,9 +225,14 @@ impl Bridge {
         Ok(self.replicator.hold(keys))
     }
 
-    /// Local traces of a removed node, unless a file is still open on them.
+    /// Local traces of a removed node, unless it has another name or a file is still open on them.
     fn forget(&self, removed: &Removed, still_open: bool) -> BridgeResult<()> {
         let ino = removed.node.ino;
+        self.replicator.wake_all();
+        if removed.links_left > 0 {
+            self.acks.wake(ino);
+            return Ok(());
+        }
         if !still_open {
             blocking(|| self.cache.discard(ino))
                 .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
@@ -217,7 +240,6 @@ impl Bridge {
         }
         self.staging.forget(ino);
         self.acks.wake(ino);
-        self.replicator.wake_all();
         Ok(())
     }
 
@@ -229,7 +251,7 @@ impl Bridge {
             let illegal = |e| BridgeError::new(BridgeErrorKind::IllegalName, format!("{e}"));
             return Key::new(name).map_err(illegal);
         }
-        match blocking(|| self.ledger.key_of(parent))? {
+        match blocking(|| self.ledger.key_of(LinkId::first(parent)))? {
             Some(directory) => Ok(directory.join(name)),
             None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the directory is gone")),
         }

@@ -12,7 +12,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content,
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
 use crate::ledger::Commit;
-use crate::object::{BLOCK_BYTES, ContentDigest, Ino, NanoTime, Side, Version};
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Side, Version};
 
 /// Blocks fetched at once while content is brought in.
 const FILL_AHEAD: usize = 4;
@@ -174,7 +174,7 @@ impl Bridge {
         let generation = lease.generation();
         blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
         let size = lease.len();
-        let key = blocking(|| self.ledger.key_of(ino))?;
+        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
         let commit = Commit { size, mtime, ctime: self.clock.now(), targets };
@@ -219,15 +219,17 @@ impl Bridge {
         let Some(committed) = self.staging.get(ino).filter(|c| c.version == node.version) else {
             return Ok(());
         };
-        let replicas = self.ledger.replicas(ino)?;
+        let replicas = self.ledger.replicas(node.link)?;
         let somewhere =
             replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
         // Not "on every side that is written now": history is only on old, and a store that cannot be
         // asked any more because its stage was left would keep the file staged for ever.
         let mut everywhere = somewhere;
-        for side in Side::BOTH {
-            // A store that will never take it is not waited for.
-            everywhere &= self.ledger.intent(ino, side)?.is_none_or(|intent| intent.blocked.is_some());
+        for name in self.ledger.names(ino)? {
+            for side in Side::BOTH {
+                // A store that will never take it is not waited for.
+                everywhere &= self.ledger.intent(name, side)?.is_none_or(|intent| intent.blocked.is_some());
+            }
         }
         let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
         let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);

@@ -150,15 +150,15 @@ impl Bridge {
     /// What each store holds of one file, by its path below the mount.
     pub async fn file_status(&self, path: &str) -> BridgeResult<FileStatus> {
         let node = self.walk(path).await?;
-        let key = blocking(|| self.ledger.key_of(node.ino))?;
+        let key = blocking(|| self.ledger.key_of(node.link))?;
         let routing = self.routing(key.as_ref());
         let stage = self.router.slice(&routing.prefix).map_or(Stage::Off, |slice| slice.stage);
         let replicas = blocking(|| {
-            let replicas = self.ledger.replicas(node.ino)?;
+            let replicas = self.ledger.replicas(node.link)?;
             Side::BOTH
                 .into_iter()
                 .map(|side| {
-                    let intent = self.ledger.intent(node.ino, side)?;
+                    let intent = self.ledger.intent(node.link, side)?;
                     Ok(self.replica_status(side, &node, key.as_ref(), replicas[side].as_ref(), intent))
                 })
                 .collect::<BridgeResult<Vec<_>>>()
@@ -209,13 +209,12 @@ impl Bridge {
     }
 
     async fn walk(&self, path: &str) -> BridgeResult<Node> {
-        let mut ino = crate::object::Ino::ROOT;
+        let missing = || BridgeError::new(BridgeErrorKind::NotFound, format!("`{path}` is not there"));
+        let mut node = self.node(crate::object::Ino::ROOT).await?.ok_or_else(missing)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            let child = self.lookup(ino, name).await?;
-            let missing = || BridgeError::new(BridgeErrorKind::NotFound, format!("`{path}` is not there"));
-            ino = child.ok_or_else(missing)?.ino;
+            node = self.lookup(node.ino, name).await?.ok_or_else(missing)?;
         }
-        self.node(ino).await?.ok_or_else(|| BridgeError::new(BridgeErrorKind::NotFound, "it is gone"))
+        Ok(node)
     }
 
     fn replica_status(

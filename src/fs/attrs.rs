@@ -36,14 +36,15 @@ pub struct FileInfo {
     pub mtime: NanoTime,
     /// Last change of content or attributes.
     pub ctime: NanoTime,
-    /// Names: 1 for a file, 0 once it is removed, 2 for every directory (counting its subdirectories
-    /// would mean to list it; programs that look at it must cope, as on btrfs).
+    /// Names: 0 once it is removed. Of a directory, the directories in it and 2; or 1, which means "not
+    /// counted", while not all of them are known.
     pub nlink: u32,
 }
 
 impl FileInfo {
+    /// As the ledger has it, and a directory as if nothing stood in it.
     pub(super) fn of(node: &Node) -> FileInfo {
-        let nlink = if node.kind == Kind::Directory { 2 } else { 1 };
+        let nlink = if node.kind.is_directory() { 2 } else { node.links };
         FileInfo {
             ino: node.ino,
             kind: node.kind,
@@ -98,7 +99,11 @@ impl Fs {
             Some(orphan) => orphan.node.clone(),
             None => self.node(ino).await?,
         };
-        Ok(overlay(&node, &inode, &state))
+        let mut info = overlay(&node, &inode, &state);
+        if node.kind.is_directory() && state.orphan.is_none() {
+            info.nlink = self.bridge.directory_links(&node)?;
+        }
+        Ok(info)
     }
 
     /// The attributes of a node that was just read from the ledger while [`InodeTable::departures`] was
@@ -106,7 +111,10 @@ impl Fs {
     ///
     /// [`InodeTable::departures`]: super::inodes::InodeTable::departures
     pub(super) async fn live(&self, node: &Node, before: u64) -> FsResult<FileInfo> {
-        if node.kind != Kind::File {
+        if node.kind.is_directory() {
+            return Ok(FileInfo { nlink: self.bridge.directory_links(node)?, ..FileInfo::of(node) });
+        }
+        if node.kind.is_fixed() {
             return Ok(FileInfo::of(node));
         }
         if self.inodes.contains(node.ino) || self.inodes.departures() != before {

@@ -1,4 +1,4 @@
-//! Directories as streams. A position is made from an inode number, so it stays right whatever is added or
+//! Directories as streams. A position is made from the number of a name, so it stays right whatever is added or
 //! removed meanwhile, and nothing is kept between two calls.
 
 use super::attrs::FileInfo;
@@ -6,7 +6,7 @@ use super::handles::{DirHandle, HandleId};
 use super::{Fs, FsError, FsResult};
 use crate::bridge::BridgeErrorKind;
 use crate::ledger::Node;
-use crate::object::{Ino, Kind};
+use crate::object::{Ino, Kind, LinkId};
 
 /// The position after `.`.
 const AFTER_SELF: u64 = 1;
@@ -61,11 +61,11 @@ impl Fs {
             return Ok(Vec::new());
         }
         let before = self.inodes.departures();
-        let nodes = self.ask(self.bridge.list(ino, Ino(position - AFTER_PARENT), limit)).await?;
+        let nodes = self.ask(self.bridge.list(ino, LinkId(position - AFTER_PARENT), limit)).await?;
         let mut entries = Vec::with_capacity(nodes.len());
         for node in nodes {
             if let Some(info) = self.still_there(&node, before).await? {
-                entries.push(DirEntry { name: node.name, info, next: node.ino.0 + AFTER_PARENT });
+                entries.push(DirEntry { name: node.name, info, next: node.link.0 + AFTER_PARENT });
             }
         }
         Ok(entries)

@@ -98,6 +98,23 @@ impl Fs {
         target.ok_or(FsError::Invalid("not a symbolic link"))
     }
 
+    /// Gives a node that is no directory a further name.
+    pub async fn link(self: &Arc<Self>, ino: Ino, parent: Ino, name: &str) -> FsResult<FileInfo> {
+        let (fs, name) = (Arc::clone(self), name.to_owned());
+        let linking = async move {
+            let inode = fs.inodes.enter(ino);
+            // Its last name does not go meanwhile.
+            let state = inode.state.write().await;
+            if state.orphan.is_some() {
+                return Err(FsError::not_found("its last name is gone"));
+            }
+            fs.bridge.link(ino, parent, &name).await?;
+            drop(state);
+            fs.getattr(ino).await
+        };
+        self.carry_out(linking).await
+    }
+
     async fn make(
         &self,
         parent: Ino,

@@ -40,12 +40,15 @@ impl Drop for Orphan {
 }
 
 impl Fs {
-    /// A file lost its name. `state` is locked since before the name went, so that an open at the same
+    /// A file lost a name, perhaps its last one. `state` is locked since before the name went, so that an open at the same
     /// time either came first and shares the content, or comes later and finds nothing.
     pub(super) async fn file_removed(self: &Arc<Self>, inode: &InodeRef, state: &mut State, gone: Unlinked) {
         if gone.removed.node.ino != inode.ino() {
             // The name was given to another node while the lock was taken: that one is not open.
             tracing::warn!(locked = %inode.ino(), removed = %gone.removed.node.ino, "a name changed hands while it was removed");
+            return;
+        }
+        if gone.removed.links_left > 0 {
             return;
         }
         let mut orphan = Orphan { node: gone.removed.node, hold: gone.hold, rescue: None };

@@ -47,6 +47,7 @@ fn of_bridge(kind: BridgeErrorKind) -> Errno {
         BridgeErrorKind::Loop | BridgeErrorKind::IllegalName => Errno::EINVAL,
         BridgeErrorKind::CrossSlice => Errno::EXDEV,
         BridgeErrorKind::NameTooLong => Errno::ENAMETOOLONG,
+        BridgeErrorKind::TooManyLinks => Errno::EMLINK,
         BridgeErrorKind::NoSpace => Errno::ENOSPC,
         BridgeErrorKind::Stale => Errno::ESTALE,
         BridgeErrorKind::Unavailable | BridgeErrorKind::Damaged => Errno::EIO,

@@ -270,9 +270,10 @@ impl Filesystem for Adapter {
         self.serve("rename", reply, work, |reply, ()| reply.ok());
     }
 
-    fn link(&self, _request: &Request, _ino: INodeNo, _to: INodeNo, _name: &OsStr, reply: ReplyEntry) {
-        // What link(2) says for a file system without hard links; `ln` and `git` go on without.
-        reply.error(Errno::EPERM);
+    fn link(&self, _request: &Request, ino: INodeNo, to: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (fs, name, ttl) = (self.fs(), errno::name(name), self.ttl);
+        let work = async move { Ok(fs.link(Ino(ino.0), Ino(to.0), &name?).await?) };
+        self.serve("link", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {

@@ -149,7 +149,7 @@ impl Adoption {
     }
 
     fn is_same(&self, tx: &Tx<'_>, node: &Node, object: &FoundObject) -> LedgerResult<bool> {
-        Ok(match replicas::find(tx.conn, node.ino, self.on.side)? {
+        Ok(match replicas::find(tx.conn, node.link, self.on.side)? {
             Some(row) => row.etag == object.etag,
             None => node.version == Version::FIRST && node.size == object.size,
         })

@@ -5,10 +5,10 @@ use rusqlite::Connection;
 use super::replicas::{key_at, occupant, side_of, stands_at};
 use super::tombstones::{self, something_below};
 use super::{Ledger, LedgerResult, findings, meta, paths};
-use crate::object::Ino;
+use crate::object::{Ino, LinkId};
 
 /// Queries whose every row is a violation: what it means, and the query.
-const VIOLATIONS: [(&str, &str); 12] = [
+const VIOLATIONS: [(&str, &str); 15] = [
     ("is not below the root", UNREACHABLE),
     (
         "stands in a node that is no directory",
@@ -31,6 +31,24 @@ const VIOLATIONS: [(&str, &str); 12] = [
     (
         "has an intent and nothing to send",
         "SELECT n.ino FROM nodes n JOIN intents i ON i.ino = n.ino WHERE n.kind = 1 OR n.version = 0",
+    ),
+    (
+        "is a further name of a node that is not there",
+        "SELECT n.ino FROM nodes n LEFT JOIN nodes f ON f.ino = n.link_of AND f.link_of IS NULL AND f.kind <> 1
+         WHERE n.link_of IS NOT NULL AND f.ino IS NULL",
+    ),
+    (
+        "has not as many names as it says",
+        "SELECT n.ino FROM nodes n WHERE n.link_of IS NULL AND n.kind <> 1
+         AND n.links <> 1 + (SELECT count(*) FROM nodes f WHERE f.link_of = n.ino)",
+    ),
+    (
+        "is a further name and differs from its node",
+        "SELECT f.ino FROM nodes f JOIN nodes n ON n.ino = f.link_of
+         WHERE (f.kind, f.mode, f.uid, f.gid, f.mtime, f.atime, f.ctime, f.size, f.version, f.attr_version,
+                f.target, f.origin, f.complete, f.checked_at, f.rdev, f.links)
+            IS NOT (n.kind, n.mode, n.uid, n.gid, n.mtime, n.atime, n.ctime, n.size, n.version, n.attr_version,
+                n.target, n.origin, n.complete, n.checked_at, n.rdev, n.links)",
     ),
     (
         "has a replica under the key of another node's replica",
@@ -96,12 +114,12 @@ fn numbers(conn: &Connection) -> LedgerResult<Vec<String>> {
 fn moved_replicas(conn: &Connection) -> LedgerResult<Vec<String>> {
     let mut found = Vec::new();
     let mut statement = conn.prepare("SELECT ino, side, key FROM replicas WHERE key IS NOT NULL")?;
-    let rows =
-        statement.query_map([], |row| Ok((Ino(row.get(0)?), side_of(1, row.get(1)?)?, key_at(row, 2)?)))?;
+    let rows = statement
+        .query_map([], |row| Ok((LinkId(row.get(0)?), side_of(1, row.get(1)?)?, key_at(row, 2)?)))?;
     for row in rows {
-        let (ino, side, key) = row?;
-        if paths::key_of(conn, ino)?.as_ref() == Some(&key) {
-            found.push(format!("node {ino} has its own path {key} written out as its key on {side}"));
+        let (name, side, key) = row?;
+        if paths::key_of(conn, name)?.as_ref() == Some(&key) {
+            found.push(format!("node {name} has its own path {key} written out as its key on {side}"));
         }
     }
     Ok(found)

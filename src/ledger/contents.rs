@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Ledger, LedgerResult, nodes};
-use crate::object::{ContentDigest, Digest, Ino, Version};
+use crate::object::{ContentDigest, Digest, Ino, LinkId, Version};
 
 impl Ledger {
     /// Digest and block checksums of a node's content, with the version that they are of: it may be an
@@ -60,6 +60,19 @@ fn store(
                    digest = excluded.digest, sums = excluded.sums";
     conn.prepare_cached(sql)?.execute(params![ino.0, version.0, size, digest.0, sums])?;
     Ok(())
+}
+
+/// The digest of the node that has this name, if the one that is known is of this version.
+pub(super) fn digest_of_name(
+    conn: &Connection,
+    link: LinkId,
+    version: Version,
+) -> LedgerResult<Option<Digest>> {
+    let sql = "SELECT c.digest FROM nodes n JOIN contents c ON c.ino = coalesce(n.link_of, n.ino)
+               WHERE n.ino = ?1 AND c.version = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let found = statement.query_row(params![link.0, version.0], |row| row.get(0).map(Digest));
+    Ok(found.optional()?)
 }
 
 /// The digest, if the one that is known is of this version.

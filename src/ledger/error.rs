@@ -24,6 +24,8 @@ pub enum LedgerErrorKind {
     NotEmpty,
     /// A directory would become its own descendant.
     Loop,
+    /// The node has as many names as it may have.
+    TooManyLinks,
     /// The disk of the state directory is full. Nothing of the operation was kept; it may be tried again.
     Full,
     /// Another daemon holds the state directory.

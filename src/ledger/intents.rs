@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{side_number, side_of};
 use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes};
-use crate::object::{Ino, NanoTime, Side};
+use crate::object::{LinkId, NanoTime, Side};
 
 macro_rules! select_intent {
     ($rest:literal) => {
@@ -15,8 +15,8 @@ macro_rules! select_intent {
 
 impl Ledger {
     /// What `side` still has to be brought to for this node, if anything.
-    pub fn intent(&self, ino: Ino, side: Side) -> LedgerResult<Option<Intent>> {
-        self.read(|conn| find(conn, ino, side))
+    pub fn intent(&self, link: LinkId, side: Side) -> LedgerResult<Option<Intent>> {
+        self.read(|conn| find(conn, link, side))
     }
 
     /// Up to `limit` intents of `side` that are due at `now` and not blocked, the oldest change first.
@@ -31,12 +31,18 @@ impl Ledger {
     }
 
     /// Lazy. A try failed; the next one is due at `due`.
-    pub async fn intent_failed(&self, ino: Ino, side: Side, error: &str, due: NanoTime) -> LedgerResult<()> {
+    pub async fn intent_failed(
+        &self,
+        link: LinkId,
+        side: Side,
+        error: &str,
+        due: NanoTime,
+    ) -> LedgerResult<()> {
         let error = error.to_owned();
         self.lazy(move |tx| {
             let sql = "UPDATE intents SET attempts = attempts + 1, error = ?3, due = ?4
                        WHERE ino = ?1 AND side = ?2";
-            tx.conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), error, due])?;
+            tx.conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), error, due])?;
             Ok(())
         })
         .await
@@ -46,7 +52,7 @@ impl Ledger {
     /// again.
     pub async fn intent_blocked(
         &self,
-        ino: Ino,
+        link: LinkId,
         side: Side,
         reason: BlockReason,
         finding: NewFinding,
@@ -56,7 +62,7 @@ impl Ledger {
                        WHERE ino = ?1 AND side = ?2";
             let reason = block_number(reason);
             tx.conn.prepare_cached(sql)?.execute(params![
-                ino.0,
+                link.0,
                 side_number(side),
                 reason,
                 finding.detail
@@ -67,23 +73,23 @@ impl Ledger {
     }
 
     /// Lazy. The intent is proven to be obsolete.
-    pub async fn intent_dropped(&self, ino: Ino, side: Side) -> LedgerResult<()> {
-        self.lazy(move |tx| delete(tx.conn, ino, side).map(drop)).await
+    pub async fn intent_dropped(&self, link: LinkId, side: Side) -> LedgerResult<()> {
+        self.lazy(move |tx| delete(tx.conn, link, side).map(drop)).await
     }
 
     /// Lazy. Asks for `side` to be brought up to date with the node, now. Error: `NotFound`.
-    pub async fn request(&self, ino: Ino, side: Side, now: NanoTime) -> LedgerResult<()> {
+    pub async fn request(&self, link: LinkId, side: Side, now: NanoTime) -> LedgerResult<()> {
         self.lazy(move |tx| {
-            nodes::required(tx.conn, ino)?;
-            want(tx.conn, ino, side, now)
+            nodes::required_name(tx.conn, link)?;
+            want(tx.conn, link, side, now)
         })
         .await
     }
 }
 
-pub(super) fn find(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<Option<Intent>> {
+pub(super) fn find(conn: &Connection, link: LinkId, side: Side) -> LedgerResult<Option<Intent>> {
     let mut statement = conn.prepare_cached(select_intent!("WHERE ino = ?1 AND side = ?2"))?;
-    Ok(statement.query_row(params![ino.0, side_number(side)], intent_of).optional()?)
+    Ok(statement.query_row(params![link.0, side_number(side)], intent_of).optional()?)
 }
 
 /// Every intent of one side, blocked or not.
@@ -92,27 +98,27 @@ pub(super) fn all(conn: &Connection, side: Side) -> LedgerResult<Vec<Intent>> {
 }
 
 /// Asks for `side` to be brought up to date, now. Since when it is behind stays as it was.
-pub(super) fn want(conn: &Connection, ino: Ino, side: Side, now: NanoTime) -> LedgerResult<()> {
+pub(super) fn want(conn: &Connection, link: LinkId, side: Side, now: NanoTime) -> LedgerResult<()> {
     let sql = "INSERT INTO intents (ino, side, attempts, due, since) VALUES (?1, ?2, 0, ?3, ?3)
                ON CONFLICT (ino, side) DO UPDATE SET
                    attempts = 0, due = excluded.due, error = NULL, blocked = NULL";
-    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), now])?;
+    conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), now])?;
     Ok(())
 }
 
 /// [`want`] on each of the sides.
-pub(super) fn want_on(conn: &Connection, ino: Ino, targets: Targets, now: NanoTime) -> LedgerResult<()> {
+pub(super) fn want_on(conn: &Connection, link: LinkId, targets: Targets, now: NanoTime) -> LedgerResult<()> {
     for side in Side::BOTH.into_iter().filter(|side| targets.contains(*side)) {
-        want(conn, ino, side, now)?;
+        want(conn, link, side, now)?;
     }
     Ok(())
 }
 
 /// Answers whether the intent was there and blocked: then a finding says so, and is over with it.
-pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<bool> {
+pub(super) fn delete(conn: &Connection, link: LinkId, side: Side) -> LedgerResult<bool> {
     let sql = "DELETE FROM intents WHERE ino = ?1 AND side = ?2 RETURNING blocked IS NOT NULL";
     let mut statement = conn.prepare_cached(sql)?;
-    let blocked = statement.query_row(params![ino.0, side_number(side)], |row| row.get(0)).optional()?;
+    let blocked = statement.query_row(params![link.0, side_number(side)], |row| row.get(0)).optional()?;
     Ok(blocked.unwrap_or(false))
 }
 
@@ -125,7 +131,7 @@ fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec
 fn intent_of(row: &Row<'_>) -> rusqlite::Result<Intent> {
     let blocked: Option<i64> = row.get(6)?;
     Ok(Intent {
-        ino: Ino(row.get(0)?),
+        link: LinkId(row.get(0)?),
         side: side_of(1, row.get(1)?)?,
         attempts: row.get(2)?,
         due: row.get(3)?,

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the file | `schema` (tables, migrations), `lock`, `check` |
 //! | access | `writer` and `transaction` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
-//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `rename`, `adopt`, `scan` |
+//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan` |
 //! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
 //! | the operator | `slices`, `findings`, `events`, `summary` |
 //!
@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod findings;
 mod intents;
+mod links;
 mod lock;
 mod meta;
 mod nodes;

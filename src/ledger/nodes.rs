@@ -38,12 +38,25 @@ impl Ledger {
         self.read(|conn| child(conn, parent, name))
     }
 
-    /// Up to `limit` nodes in the directory `parent` whose number is above `after`, by number: the number
+    /// The node of this name.
+    pub fn named(&self, link: LinkId) -> LedgerResult<Option<Node>> {
+        self.read(|conn| named(conn, link))
+    }
+
+    /// Up to `limit` names in the directory `parent` whose number is above `after`, by number: the number
     /// is a cookie that stays good while names come and go.
-    pub fn children(&self, parent: Ino, after: Ino, limit: usize) -> LedgerResult<Vec<Node>> {
+    pub fn children(&self, parent: Ino, after: LinkId, limit: usize) -> LedgerResult<Vec<Node>> {
         self.read(|conn| {
             let sql = select_node!("WHERE parent = ?1 AND ino > ?2 AND ino <> 1 ORDER BY ino LIMIT ?3");
             select(conn, sql, params![parent.0, after.0, limit])
+        })
+    }
+
+    /// How many directories stand directly in the directory `parent`, as far as they are known.
+    pub fn subdirectories(&self, parent: Ino) -> LedgerResult<u32> {
+        self.read(|conn| {
+            let sql = "SELECT count(*) FROM nodes WHERE parent = ?1 AND kind = 1 AND ino <> 1";
+            Ok(conn.prepare_cached(sql)?.query_row([parent.0], |row| row.get(0))?)
         })
     }
 
@@ -55,15 +68,21 @@ impl Ledger {
     /// Up to `limit` files above `after` that were created and never committed: what a crash left behind.
     pub fn uncommitted(&self, after: Ino, limit: usize) -> LedgerResult<Vec<Node>> {
         self.read(|conn| {
-            let sql = select_node!("WHERE kind = 0 AND version = 0 AND ino > ?1 ORDER BY ino LIMIT ?2");
+            let sql = select_node!(
+                "WHERE kind = 0 AND version = 0 AND link_of IS NULL AND ino > ?1 ORDER BY ino LIMIT ?2"
+            );
             select(conn, sql, params![after.0, limit])
         })
     }
 }
 
 pub(super) fn find(conn: &Connection, ino: Ino) -> LedgerResult<Option<Node>> {
+    named(conn, LinkId::first(ino))
+}
+
+pub(super) fn named(conn: &Connection, link: LinkId) -> LedgerResult<Option<Node>> {
     let mut statement = conn.prepare_cached(select_node!("WHERE ino = ?1"))?;
-    Ok(statement.query_row([ino.0], node_of_row).optional()?)
+    Ok(statement.query_row([link.0], node_of_row).optional()?)
 }
 
 pub(super) fn child(conn: &Connection, parent: Ino, name: &str) -> LedgerResult<Option<Node>> {
@@ -82,6 +101,11 @@ pub(super) fn has_children(conn: &Connection, parent: Ino) -> LedgerResult<bool>
 /// The node, or `NotFound`.
 pub(super) fn required(conn: &Connection, ino: Ino) -> LedgerResult<Node> {
     find(conn, ino)?.ok_or_else(|| missing(format!("there is no node {ino}")))
+}
+
+/// The node of a name, or `NotFound`.
+pub(super) fn required_name(conn: &Connection, link: LinkId) -> LedgerResult<Node> {
+    named(conn, link)?.ok_or_else(|| missing(format!("there is no name {link}")))
 }
 
 /// The directory, or `NotFound`, or `NotADirectory`.

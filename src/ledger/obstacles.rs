@@ -6,7 +6,7 @@ use super::replicas::{occupant, side_number};
 use super::scan::ancestors;
 use super::tombstones::prefix_end;
 use super::{Ledger, LedgerResult};
-use crate::object::{Ino, Key, Side};
+use crate::object::{Key, LinkId, Side};
 
 /// Something that is gone from the tree and not yet from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Obstacle {
     /// A deletion that the store has not confirmed.
     Deletion,
     /// The object of a node that was renamed away.
-    Object(Ino),
+    Object(LinkId),
 }
 
 impl Ledger {
@@ -28,7 +28,7 @@ impl Ledger {
     }
 }
 
-fn moved(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<Ino>> {
+fn moved(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<LinkId>> {
     for above in names_above(key) {
         if let Some(ino) = occupant(conn, side, above)? {
             return Ok(Some(ino));
@@ -38,7 +38,7 @@ fn moved(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<Ino>> 
     let sql = "SELECT ino FROM replicas WHERE side = ?1 AND key > ?2 AND key < ?3 LIMIT 1";
     let mut statement = conn.prepare_cached(sql)?;
     let range = params![side_number(side), below, prefix_end(&below)];
-    Ok(statement.query_row(range, |row| row.get(0).map(Ino)).optional()?)
+    Ok(statement.query_row(range, |row| row.get(0).map(LinkId)).optional()?)
 }
 
 fn is_deleted(conn: &Connection, side: Side, key: &str) -> LedgerResult<bool> {

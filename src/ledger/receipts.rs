@@ -5,17 +5,24 @@ use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
     FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState,
-    Targets, TombstoneState, contents, findings, intents, nodes, paths, tombstones, tree,
+    Targets, TombstoneState, contents, findings, intents, links, nodes, paths, tombstones, tree,
 };
-use crate::object::{Ino, Key, NanoTime, Side};
+use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 
 impl Ledger {
     /// Lazy. Records that `side` holds an object: it becomes the node's replica there. An object that the
     /// node had under another key of that side is to be deleted; a deletion that was noted for the
     /// receipt's key is void; another node's replica under that key is overwritten, and is wanted again.
-    pub async fn receipt(&self, ino: Ino, side: Side, receipt: NewReceipt) -> LedgerResult<ReceiptOutcome> {
-        self.lazy(move |tx| match nodes::find(tx.conn, ino)? {
-            None => nobodys(tx, ino, side, &receipt),
+    ///
+    /// `ino` is the node that the name `link` had when the object was sent.
+    pub async fn receipt(
+        &self,
+        (ino, link): (Ino, LinkId),
+        side: Side,
+        receipt: NewReceipt,
+    ) -> LedgerResult<ReceiptOutcome> {
+        self.lazy(move |tx| match nodes::named(tx.conn, link)? {
+            None => nobodys(tx, ino, link, side, &receipt),
             Some(node) => record(tx, &node, side, &receipt),
         })
         .await
@@ -25,23 +32,23 @@ impl Ledger {
     /// `side` holds, and the other targets are to be brought to it. Error: `NotFound`.
     pub async fn replaced_outside(
         &self,
-        ino: Ino,
+        link: LinkId,
         side: Side,
         found: FoundObject,
         targets: Targets,
         now: NanoTime,
     ) -> LedgerResult<Node> {
-        self.lazy(move |tx| replace(tx, ino, side, &found, targets, now)).await
+        self.lazy(move |tx| replace(tx, link, side, &found, targets, now)).await
     }
 
     /// Lazy. Someone deleted the object without the mount: the node goes, and nothing is to be deleted but
     /// what stands under the old key of a rename. Errors: `NotFound`, `NotEmpty`.
-    pub async fn vanished(&self, ino: Ino) -> LedgerResult<()> {
+    pub async fn vanished(&self, link: LinkId) -> LedgerResult<()> {
         self.lazy(move |tx| {
-            let node = nodes::required(tx.conn, ino)?;
+            let node = nodes::required_name(tx.conn, link)?;
             tree::require_empty(tx.conn, &node)?;
-            let key = paths::key_in_tree(tx.conn, ino)?;
-            let moved = tree::take_out(tx, &node, &key)?.elsewhere;
+            let key = paths::key_in_tree(tx.conn, link)?;
+            let moved = tree::take_out(tx, &node, &key, tx.now)?.elsewhere;
             for (side, row) in moved {
                 let old = row.key_or_path(tx.conn)?;
                 bury(tx, side, old.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
@@ -52,19 +59,31 @@ impl Ledger {
     }
 }
 
-/// The node was deleted while its upload was on the way: what has arrived must go again.
-fn nobodys(tx: &mut Tx<'_>, ino: Ino, side: Side, new: &NewReceipt) -> LedgerResult<ReceiptOutcome> {
+/// The name was deleted while its upload was on the way: what has arrived must go again, unless another
+/// name of the node was left what stands there.
+fn nobodys(
+    tx: &mut Tx<'_>,
+    ino: Ino,
+    link: LinkId,
+    side: Side,
+    new: &NewReceipt,
+) -> LedgerResult<ReceiptOutcome> {
     let key = new.receipt.key.as_str();
-    displace(tx, side, key, ino)?;
+    if let Some(heir) = replicas::occupant(tx.conn, side, key)?
+        && let Some(node) = nodes::named(tx.conn, heir)?.filter(|node| node.ino == ino)
+    {
+        return record(tx, &node, side, new);
+    }
+    displace(tx, side, key, link)?;
     bury(tx, side, key, Some(&new.receipt.etag), TombstoneState::Pending, new.now)?;
     Ok(ReceiptOutcome::Gone)
 }
 
 fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerResult<ReceiptOutcome> {
-    let path = paths::key_in_tree(tx.conn, node.ino)?;
+    let path = paths::key_in_tree(tx.conn, node.link)?;
     let key = &new.receipt.key;
-    displace(tx, side, key.as_str(), node.ino)?;
-    let before = replicas::find(tx.conn, node.ino, side)?;
+    displace(tx, side, key.as_str(), node.link)?;
+    let before = replicas::find(tx.conn, node.link, side)?;
     if let Some(before) = &before
         && before.key.is_none()
         && *key != path
@@ -75,7 +94,7 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         return outcome(tx, node, side, &path);
     }
     tombstones::remove(tx.conn, side, key.as_str())?;
-    replicas::put(tx.conn, side, &row_of(node.ino, new, &path))?;
+    replicas::put(tx.conn, side, &row_of(node.link, new, &path))?;
     uncover(tx, side, key.as_str())?;
     if let Some(before) = before {
         leave_old_key(tx, side, &before, new, &path)?;
@@ -86,20 +105,20 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
     let outcome = outcome(tx, node, side, &path)?;
     match outcome {
         ReceiptOutcome::Satisfied => {
-            intents::delete(tx.conn, node.ino, side)?;
+            intents::delete(tx.conn, node.link, side)?;
             findings::close(tx.conn, FindingKind::Blocked, side, Some(path.as_str()))?;
             findings::close(tx.conn, FindingKind::Denied, side, None)?;
         }
         // Renamed while it was on its way, and the store left meanwhile: nobody else asks for the move.
-        ReceiptOutcome::Behind if *key != path => intents::want(tx.conn, node.ino, side, new.now)?,
+        ReceiptOutcome::Behind if *key != path => intents::want(tx.conn, node.link, side, new.now)?,
         ReceiptOutcome::Behind | ReceiptOutcome::Gone => {}
     }
     Ok(outcome)
 }
 
-fn row_of(ino: Ino, new: &NewReceipt, path: &Key) -> ReplicaRow {
+fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {
     ReplicaRow {
-        ino,
+        link,
         key: (new.receipt.key != *path).then(|| new.receipt.key.clone()),
         version: new.receipt.version,
         etag: new.receipt.etag.clone(),
@@ -130,7 +149,7 @@ fn leave_old_key(
 
 /// Whether the replica is all that the node is now.
 fn outcome(tx: &Tx<'_>, node: &Node, side: Side, path: &Key) -> LedgerResult<ReceiptOutcome> {
-    let row = replicas::find(tx.conn, node.ino, side)?;
+    let row = replicas::find(tx.conn, node.link, side)?;
     let current = row.is_some_and(|row| {
         row.version == node.version
             && row.attr_version == node.attr_version
@@ -142,14 +161,14 @@ fn outcome(tx: &Tx<'_>, node: &Node, side: Side, path: &Key) -> LedgerResult<Rec
 
 fn replace(
     tx: &mut Tx<'_>,
-    ino: Ino,
+    link: LinkId,
     side: Side,
     found: &FoundObject,
     targets: Targets,
     now: NanoTime,
 ) -> LedgerResult<Node> {
-    let mut node = nodes::required(tx.conn, ino)?;
-    let key = paths::key_in_tree(tx.conn, ino)?;
+    let mut node = nodes::required_name(tx.conn, link)?;
+    let key = paths::key_in_tree(tx.conn, link)?;
     node.kind = found.kind;
     node.target.clone_from(&found.target);
     node.size = found.size;
@@ -160,9 +179,9 @@ fn replace(
     node.checked_at = now;
     node.origin = Origin::Read;
     nodes::update(tx.conn, &node)?;
-    displace(tx, side, key.as_str(), ino)?;
+    displace(tx, side, key.as_str(), link)?;
     tombstones::remove(tx.conn, side, key.as_str())?;
-    let before = replicas::find(tx.conn, ino, side)?;
+    let before = replicas::find(tx.conn, link, side)?;
     replicas::put(tx.conn, side, &found_row(&node, found, now))?;
     uncover(tx, side, key.as_str())?;
     if let Some((old, before)) = before.and_then(|row| Some((row.key.clone()?, row))) {
@@ -170,12 +189,15 @@ fn replace(
         uncover(tx, side, old.as_str())?;
     }
     if let Some(digest) = &found.digest {
-        contents::put_digest(tx.conn, ino, node.version, found.size, digest)?;
+        contents::put_digest(tx.conn, node.ino, node.version, found.size, digest)?;
     }
-    intents::delete(tx.conn, ino, side)?;
+    intents::delete(tx.conn, link, side)?;
     let other = side.other();
     if targets.contains(other) {
-        intents::want(tx.conn, ino, other, now)?;
+        intents::want(tx.conn, link, other, now)?;
+    }
+    for further in links::names(tx.conn, &node)?.into_iter().filter(|further| *further != link) {
+        links::want_everywhere(tx.conn, further, now)?;
     }
     Ok(node)
 }
@@ -183,7 +205,7 @@ fn replace(
 /// The replica of an object that was found under its node's own path.
 pub(super) fn found_row(node: &Node, found: &FoundObject, now: NanoTime) -> ReplicaRow {
     ReplicaRow {
-        ino: node.ino,
+        link: node.link,
         key: None,
         version: node.version,
         etag: found.etag.clone(),

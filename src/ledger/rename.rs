@@ -10,7 +10,7 @@ use super::{
     Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode,
     Targets, findings, intents, nodes, paths,
 };
-use crate::object::{Ino, Key, Kind, NanoTime, Side, Version};
+use crate::object::{Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
 /// What a rename did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ fn rename(
         return Ok(Renamed { moved: source, replaced: None, exchanged: None });
     }
     refuse_loop(tx, to.parent, &source)?;
-    let old_key = paths::key_in_tree(tx.conn, source.ino)?;
+    let old_key = paths::key_in_tree(tx.conn, source.link)?;
     let new_key = Key::new(format!("{to_prefix}{}", to.name)).map_err(|error| {
         LedgerError::caused(LedgerErrorKind::NotFound, "the root cannot be renamed", error)
     })?;
@@ -93,7 +93,7 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
     let taken = match &target {
         Some(target) => {
             check_replaceable(tx, &plan.source, target)?;
-            Some(take_out(tx, target, &plan.new_key)?)
+            Some(take_out(tx, target, &plan.new_key, plan.now)?)
         }
         None => None,
     };
@@ -105,7 +105,7 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
     }
     bury_left(tx, &left, plan)?;
     leave_directory(tx, &plan.source, &plan.old_key, &plan.new_key, plan.now)?;
-    let moved = arrive(tx, plan, plan.source.ino)?;
+    let moved = arrive(tx, plan, plan.source.link)?;
     Ok(Renamed { moved, replaced: taken.map(|taken| taken.removed), exchanged: None })
 }
 
@@ -120,8 +120,8 @@ fn exchange(tx: &mut Tx<'_>, plan: &Move, target: &Node) -> LedgerResult<Renamed
     bury_left(tx, &left, plan)?;
     leave_directory(tx, &plan.source, &plan.old_key, &plan.new_key, plan.now)?;
     leave_directory(tx, target, &plan.new_key, &plan.old_key, plan.now)?;
-    let exchanged = arrive(tx, plan, target.ino)?;
-    let moved = arrive(tx, plan, plan.source.ino)?;
+    let exchanged = arrive(tx, plan, target.link)?;
+    let moved = arrive(tx, plan, plan.source.link)?;
     Ok(Renamed { moved, replaced: None, exchanged: Some(exchanged) })
 }
 
@@ -152,7 +152,7 @@ type Left = (Side, Key);
 fn rekey(tx: &mut Tx<'_>, top: &Node, old_top: &Key, new_top: &Key, plan: &Move) -> LedgerResult<Vec<Left>> {
     let mut left = Vec::new();
     for leaf in paths::leaves(tx.conn, top)? {
-        let node = nodes::required(tx.conn, leaf.ino)?;
+        let node = nodes::required_name(tx.conn, leaf.link)?;
         let old = extended(old_top, &leaf.rest);
         let new = extended(new_top, &leaf.rest);
         tx.scans.removed(old.as_str());
@@ -174,23 +174,23 @@ fn rekey_on(
     new: &Key,
     plan: &Move,
 ) -> LedgerResult<Option<Left>> {
-    let row = replicas::find(tx.conn, node.ino, side)?;
-    let intent = intents::find(tx.conn, node.ino, side)?;
+    let row = replicas::find(tx.conn, node.link, side)?;
+    let intent = intents::find(tx.conn, node.link, side)?;
     if intent.as_ref().is_some_and(|intent| intent.blocked.is_some()) {
         findings::close(tx.conn, FindingKind::Blocked, side, Some(old.as_str()))?;
     }
     let at_old_key = row.as_ref().is_some_and(|row| row.key.is_none());
     match row.as_ref().map(|row| row.key.as_ref()) {
-        Some(None) => replicas::set_key(tx.conn, node.ino, side, Some(old.as_str()))?,
+        Some(None) => replicas::set_key(tx.conn, node.link, side, Some(old.as_str()))?,
         Some(Some(explicit)) if explicit == new => {
-            replicas::set_key(tx.conn, node.ino, side, None)?;
+            replicas::set_key(tx.conn, node.link, side, None)?;
             tombstones::remove(tx.conn, side, new.as_str())?;
             uncover(tx, side, new.as_str())?;
         }
         Some(Some(_)) | None => {}
     }
     if plan.targets.contains(side) || row.is_some() {
-        want(tx.conn, node.ino, side, plan.now)?;
+        want(tx.conn, node.link, side, plan.now)?;
     }
     Ok((intent.is_some() && !at_old_key).then(|| (side, old.clone())))
 }
@@ -216,10 +216,10 @@ fn leave_directory(tx: &mut Tx<'_>, moved: &Node, old: &Key, new: &Key, now: Nan
 }
 
 /// Sets the times of both directories and of the node, which is answered as it is now.
-fn arrive(tx: &mut Tx<'_>, plan: &Move, ino: Ino) -> LedgerResult<Node> {
+fn arrive(tx: &mut Tx<'_>, plan: &Move, link: LinkId) -> LedgerResult<Node> {
     nodes::touch(tx.conn, plan.from.parent, plan.now)?;
     nodes::touch(tx.conn, plan.to.parent, plan.now)?;
-    let mut node = nodes::required(tx.conn, ino)?;
+    let mut node = nodes::required_name(tx.conn, link)?;
     node.ctime = plan.now;
     nodes::update(tx.conn, &node)?;
     Ok(node)

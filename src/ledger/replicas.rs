@@ -7,40 +7,42 @@ use super::intents::want;
 use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
-    Ledger, LedgerResult, NewFinding, Replica, ReplicaState, TombstoneState, contents, findings, paths,
+    Ledger, LedgerResult, NewFinding, Node, Origin, Replica, ReplicaState, TombstoneState, contents,
+    findings, nodes, paths,
 };
-use crate::object::{ETag, Ino, Key, NanoTime, PerSide, Receipt, Side, Version};
+use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
 impl Ledger {
     /// What each store confirmed of a node. The receipt's digest is given where the digest that is known
     /// is of the same version.
-    pub fn replicas(&self, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
-        self.read(|conn| both(conn, ino))
+    pub fn replicas(&self, link: LinkId) -> LedgerResult<PerSide<Option<Replica>>> {
+        self.read(|conn| both(conn, link))
     }
 
     /// The node whose object on `side` stands under `key` although its path is another one now: a rename
     /// that the store has not followed. Nothing else may be written there before it has.
-    pub fn occupant(&self, side: Side, key: &Key) -> LedgerResult<Option<Ino>> {
+    pub fn occupant(&self, side: Side, key: &Key) -> LedgerResult<Option<LinkId>> {
         self.read(|conn| occupant(conn, side, key.as_str()))
     }
 
     /// Lazy. Forgets what `side` holds of a node; with `tombstone`, notes the deletion of the object there.
     pub async fn drop_replica(
         &self,
-        ino: Ino,
+        link: LinkId,
         side: Side,
         tombstone: Option<TombstoneState>,
     ) -> LedgerResult<()> {
         self.lazy(move |tx| {
-            let Some(row) = find(tx.conn, ino, side)? else { return Ok(()) };
-            delete(tx.conn, ino, side)?;
+            let Some(row) = find(tx.conn, link, side)? else { return Ok(()) };
+            delete(tx.conn, link, side)?;
             let key = row.key_or_path(tx.conn)?;
             // The mount took it from here: should this side be written again, it must come back.
-            let sql = "UPDATE nodes SET origin = 0 WHERE ino = ?1 AND origin <> 0";
-            tx.conn.prepare_cached(sql)?.execute([ino.0])?;
+            if let Some(node) = nodes::named(tx.conn, link)?.filter(|node| node.origin != Origin::Mount) {
+                nodes::update(tx.conn, &Node { origin: Origin::Mount, ..node })?;
+            }
             if let Some(state) = tombstone {
                 bury(tx, side, key.as_str(), Some(&row.etag), state, tx.now)?;
-                bury_at_home(tx, ino, side, &key)?;
+                bury_at_home(tx, link, side, &key)?;
             }
             uncover(tx, side, key.as_str())
         })
@@ -51,7 +53,7 @@ impl Ledger {
     /// written again, and a person is told. Nothing happens if a newer receipt has arrived meanwhile.
     pub async fn mark_mismatched(
         &self,
-        ino: Ino,
+        link: LinkId,
         side: Side,
         etag: &ETag,
         finding: NewFinding,
@@ -61,11 +63,11 @@ impl Ledger {
             let sql = "UPDATE replicas SET state = 2, verified_at = NULL
                        WHERE ino = ?1 AND side = ?2 AND etag = ?3";
             let marked =
-                tx.conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), etag.as_str()])?;
+                tx.conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), etag.as_str()])?;
             if marked == 0 {
                 return Ok(());
             }
-            want(tx.conn, ino, side, tx.now)?;
+            want(tx.conn, link, side, tx.now)?;
             findings::upsert(tx.conn, &finding, tx.now)
         })
         .await
@@ -75,7 +77,7 @@ impl Ledger {
 /// A row of the table.
 #[derive(Debug, Clone)]
 pub(super) struct ReplicaRow {
-    pub(super) ino: Ino,
+    pub(super) link: LinkId,
     /// `None`: the node's own path.
     pub(super) key: Option<Key>,
     pub(super) version: Version,
@@ -90,13 +92,13 @@ impl ReplicaRow {
     pub(super) fn key_or_path(&self, conn: &Connection) -> LedgerResult<Key> {
         match &self.key {
             Some(key) => Ok(key.clone()),
-            None => paths::key_in_tree(conn, self.ino),
+            None => paths::key_in_tree(conn, self.link),
         }
     }
 
-    fn into_replica(self, conn: &Connection) -> LedgerResult<Replica> {
+    pub(super) fn into_replica(self, conn: &Connection) -> LedgerResult<Replica> {
         let key = self.key_or_path(conn)?;
-        let digest = contents::digest(conn, self.ino, self.version)?;
+        let digest = contents::digest_of_name(conn, self.link, self.version)?;
         let receipt = Receipt { key, version: self.version, etag: self.etag, size: self.size, digest };
         Ok(Replica {
             receipt,
@@ -107,21 +109,21 @@ impl ReplicaRow {
     }
 }
 
-pub(super) fn both(conn: &Connection, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+pub(super) fn both(conn: &Connection, link: LinkId) -> LedgerResult<PerSide<Option<Replica>>> {
     let mut replicas = PerSide::default();
     for side in Side::BOTH {
-        if let Some(row) = find(conn, ino, side)? {
+        if let Some(row) = find(conn, link, side)? {
             replicas[side] = Some(row.into_replica(conn)?);
         }
     }
     Ok(replicas)
 }
 
-pub(super) fn find(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<Option<ReplicaRow>> {
+pub(super) fn find(conn: &Connection, link: LinkId, side: Side) -> LedgerResult<Option<ReplicaRow>> {
     let sql = "SELECT ino, key, version, etag, size, attr_version, state, verified_at, received_at
                FROM replicas WHERE ino = ?1 AND side = ?2";
     let mut statement = conn.prepare_cached(sql)?;
-    Ok(statement.query_row(params![ino.0, side_number(side)], row_of).optional()?)
+    Ok(statement.query_row(params![link.0, side_number(side)], row_of).optional()?)
 }
 
 pub(super) fn put(conn: &Connection, side: Side, row: &ReplicaRow) -> LedgerResult<()> {
@@ -138,7 +140,7 @@ pub(super) fn put(conn: &Connection, side: Side, row: &ReplicaRow) -> LedgerResu
         ReplicaState::Mismatched => (2, None),
     };
     conn.prepare_cached(sql)?.execute(params![
-        row.ino.0,
+        row.link.0,
         side_number(side),
         row.key.as_ref().map(Key::as_str),
         row.version.0,
@@ -152,27 +154,27 @@ pub(super) fn put(conn: &Connection, side: Side, row: &ReplicaRow) -> LedgerResu
     Ok(())
 }
 
-pub(super) fn set_key(conn: &Connection, ino: Ino, side: Side, key: Option<&str>) -> LedgerResult<()> {
+pub(super) fn set_key(conn: &Connection, link: LinkId, side: Side, key: Option<&str>) -> LedgerResult<()> {
     let sql = "UPDATE replicas SET key = ?3 WHERE ino = ?1 AND side = ?2";
-    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side), key])?;
+    conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), key])?;
     Ok(())
 }
 
-pub(super) fn delete(conn: &Connection, ino: Ino, side: Side) -> LedgerResult<()> {
+pub(super) fn delete(conn: &Connection, link: LinkId, side: Side) -> LedgerResult<()> {
     let sql = "DELETE FROM replicas WHERE ino = ?1 AND side = ?2";
-    conn.prepare_cached(sql)?.execute(params![ino.0, side_number(side)])?;
+    conn.prepare_cached(sql)?.execute(params![link.0, side_number(side)])?;
     Ok(())
 }
 
-pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<Ino>> {
+pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<LinkId>> {
     let sql = "SELECT ino FROM replicas WHERE side = ?1 AND key = ?2 LIMIT 1";
     let mut statement = conn.prepare_cached(sql)?;
-    Ok(statement.query_row(params![side_number(side), key], |row| row.get(0).map(Ino)).optional()?)
+    Ok(statement.query_row(params![side_number(side), key], |row| row.get(0).map(LinkId)).optional()?)
 }
 
 /// The object at `key` is now that of `owner` (or of nobody in the tree): a replica that another node
 /// had there is overwritten, and that node must be written again.
-pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: Ino) -> LedgerResult<()> {
+pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: LinkId) -> LedgerResult<()> {
     if let Some(other) = occupant(tx.conn, side, key)?
         && other != owner
     {
@@ -180,11 +182,11 @@ pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: Ino) -> Le
         want(tx.conn, other, side, tx.now)?;
     }
     if let Some(other) = paths::resolve(tx.conn, key)?
-        && other.ino != owner
-        && find(tx.conn, other.ino, side)?.is_some_and(|row| row.key.is_none())
+        && other.link != owner
+        && find(tx.conn, other.link, side)?.is_some_and(|row| row.key.is_none())
     {
-        delete(tx.conn, other.ino, side)?;
-        want(tx.conn, other.ino, side, tx.now)?;
+        delete(tx.conn, other.link, side)?;
+        want(tx.conn, other.link, side, tx.now)?;
     }
     Ok(())
 }
@@ -195,7 +197,7 @@ pub(super) fn stands_at(conn: &Connection, side: Side, key: &str) -> LedgerResul
         return Ok(true);
     }
     match paths::resolve(conn, key)? {
-        Some(node) => Ok(find(conn, node.ino, side)?.is_some_and(|row| row.key.is_none())),
+        Some(node) => Ok(find(conn, node.link, side)?.is_some_and(|row| row.key.is_none())),
         None => Ok(false),
     }
 }
@@ -231,7 +233,7 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<ReplicaRow> {
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(6, other)),
     };
     Ok(ReplicaRow {
-        ino: Ino(row.get(0)?),
+        link: LinkId(row.get(0)?),
         key: if explicit { Some(key_at(row, 1)?) } else { None },
         version: Version(row.get(2)?),
         etag: ETag::new(&row.get::<_, String>(3)?),
@@ -244,8 +246,8 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<ReplicaRow> {
 
 /// A rename over a file left its object to be overwritten under the new path. A store that is left before
 /// that happened keeps it, so its deletion is noted.
-fn bury_at_home(tx: &mut Tx<'_>, ino: Ino, side: Side, left: &Key) -> LedgerResult<()> {
-    match paths::key_of(tx.conn, ino)? {
+fn bury_at_home(tx: &mut Tx<'_>, link: LinkId, side: Side, left: &Key) -> LedgerResult<()> {
+    match paths::key_of(tx.conn, link)? {
         Some(path) if path != *left => {
             let now = tx.now;
             bury(tx, side, path.as_str(), None, TombstoneState::Deferred, now)

@@ -8,7 +8,7 @@ use super::transaction::Tx;
 use super::{
     Event, FindingKind, Ledger, LedgerResult, Slice, TombstoneState, events, findings, paths, tombstones,
 };
-use crate::object::{Ino, NanoTime, Side};
+use crate::object::{LinkId, NanoTime, Side};
 use crate::stage::Stage;
 
 impl Ledger {
@@ -59,11 +59,11 @@ fn is_in(slices: &[Slice], slice: &Slice, key: &str) -> bool {
     owner(slices, key).is_some_and(|owner| owner.prefix == slice.prefix)
 }
 
-fn node_is_in(conn: &Connection, slices: &[Slice], slice: &Slice, ino: Ino) -> LedgerResult<bool> {
+fn node_is_in(conn: &Connection, slices: &[Slice], slice: &Slice, link: LinkId) -> LedgerResult<bool> {
     if slices.len() == 1 {
         return Ok(true); // There is only the default slice: no path needs to be computed.
     }
-    Ok(paths::key_of(conn, ino)?.is_some_and(|key| is_in(slices, slice, key.as_str())))
+    Ok(paths::key_of(conn, link)?.is_some_and(|key| is_in(slices, slice, key.as_str())))
 }
 
 fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -> LedgerResult<()> {
@@ -72,9 +72,9 @@ fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -
             tombstones::wake(tx.conn, side, &tombstone.key, tx.now)?;
         }
     }
-    for ino in written_and_not_on(tx.conn, side)? {
-        if node_is_in(tx.conn, slices, slice, ino)? {
-            want(tx.conn, ino, side, tx.now)?;
+    for link in written_and_not_on(tx.conn, side)? {
+        if node_is_in(tx.conn, slices, slice, link)? {
+            want(tx.conn, link, side, tx.now)?;
         }
     }
     Ok(())
@@ -82,18 +82,18 @@ fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -
 
 fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -> LedgerResult<()> {
     for intent in intents::all(tx.conn, side)? {
-        let replica = replicas::find(tx.conn, intent.ino, side)?;
+        let replica = replicas::find(tx.conn, intent.link, side)?;
         let moved = replica.as_ref().is_some_and(|row| row.key.is_some());
-        if moved || !node_is_in(tx.conn, slices, slice, intent.ino)? {
+        if moved || !node_is_in(tx.conn, slices, slice, intent.link)? {
             continue;
         }
-        if intents::delete(tx.conn, intent.ino, side)?
-            && let Some(key) = paths::key_of(tx.conn, intent.ino)?
+        if intents::delete(tx.conn, intent.link, side)?
+            && let Some(key) = paths::key_of(tx.conn, intent.link)?
         {
             findings::close(tx.conn, FindingKind::Blocked, side, Some(key.as_str()))?;
         }
         if replica.is_none() {
-            bury_what_was_to_be_overwritten(tx, side, intent.ino)?;
+            bury_what_was_to_be_overwritten(tx, side, intent.link)?;
         }
     }
     Ok(())
@@ -101,22 +101,22 @@ fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) ->
 
 /// A file that was renamed over has no tombstone where the new one was to overwrite its object. Now
 /// nothing overwrites it, so without one it would outlive its deletion on this side.
-fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, ino: Ino) -> LedgerResult<()> {
-    let Some(key) = paths::key_of(tx.conn, ino)? else { return Ok(()) };
+fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, link: LinkId) -> LedgerResult<()> {
+    let Some(key) = paths::key_of(tx.conn, link)? else { return Ok(()) };
     let now = tx.now;
     tombstones::bury(tx, side, key.as_str(), None, TombstoneState::Deferred, now)
 }
 
 /// What the mount has written and `side` does not hold as it is now. The condition on `nodes` is word for
 /// word that of the index `nodes_written`, which makes this independent of what was only found.
-fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<Ino>> {
+fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<LinkId>> {
     let sql = "SELECT n.ino FROM nodes n INDEXED BY nodes_written
                LEFT JOIN replicas r ON r.ino = n.ino AND r.side = ?1
                WHERE n.kind <> 1 AND (n.origin = 0 OR n.version > 1) AND n.version > 0
                  AND (r.ino IS NULL OR r.version <> n.version OR r.attr_version <> n.attr_version
                       OR r.key IS NOT NULL OR r.state = 2)";
     let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([side_number(side)], |row| row.get(0).map(Ino))?;
+    let rows = statement.query_map([side_number(side)], |row| row.get(0).map(LinkId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

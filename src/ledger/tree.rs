@@ -7,7 +7,7 @@ use super::tombstones::{bury, bury_prefix, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, nodes, paths,
+    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, links, nodes, paths,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -39,7 +39,7 @@ impl Ledger {
             node.ctime = commit.ctime;
             node.origin = Origin::Mount;
             nodes::update(tx.conn, &node)?;
-            intents::want_on(tx.conn, ino, commit.targets, commit.ctime)?;
+            links::want_all(tx.conn, &node, commit.targets, commit.ctime)?;
             Ok(node.version)
         })
         .await
@@ -51,16 +51,16 @@ impl Ledger {
         self.lazy(move |tx| set_attrs(tx, ino, change, targets)).await
     }
 
-    /// Durable. Removes a file or symlink, with a tombstone on each side that may hold it: pending where
-    /// `targets` writes, deferred elsewhere. Errors: `NotFound`, `NotADirectory` (the parent),
+    /// Durable. Removes a name of what is no directory, with a tombstone on each side that may hold it:
+    /// pending where `targets` writes, deferred elsewhere. The node goes with its last name. Errors: `NotFound`, `NotADirectory` (the parent),
     /// `IsADirectory`.
     pub async fn unlink(&self, entry: Entry<'_>, now: NanoTime, targets: Targets) -> LedgerResult<Removed> {
         let (parent, name) = (entry.parent, entry.name.to_owned());
         self.durable(move |tx| {
             let node = nodes::entry(tx.conn, parent, &name)?;
             require_leaf(&node)?;
-            let key = paths::key_in_tree(tx.conn, node.ino)?;
-            let taken = take_out(tx, &node, &key)?;
+            let key = paths::key_in_tree(tx.conn, node.link)?;
+            let taken = take_out(tx, &node, &key, now)?;
             bury_taken(tx, &taken, &key, targets, now)?;
             nodes::touch(tx.conn, parent, now)?;
             Ok(taken.removed)
@@ -75,8 +75,8 @@ impl Ledger {
             let node = nodes::entry(tx.conn, parent, &name)?;
             nodes::directory(tx.conn, node.ino)?;
             require_empty(tx.conn, &node)?;
-            let key = paths::key_in_tree(tx.conn, node.ino)?;
-            take_out(tx, &node, &key)?;
+            let key = paths::key_in_tree(tx.conn, node.link)?;
+            take_out(tx, &node, &key, now)?;
             for side in Side::BOTH {
                 bury_prefix(tx.conn, side, &key.as_prefix(), now)?;
             }
@@ -139,7 +139,7 @@ fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targe
     };
     nodes::insert(tx.conn, &node)?;
     if node.kind.is_fixed() {
-        intents::want_on(tx.conn, node.ino, targets, new.now)?;
+        intents::want_on(tx.conn, node.link, targets, new.now)?;
     }
     nodes::touch(tx.conn, parent, new.now)?;
     Ok(node)
@@ -161,12 +161,12 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) ->
     }
     nodes::update(tx.conn, &node)?;
     if stale {
-        intents::want_on(tx.conn, ino, targets, change.ctime)?;
+        links::want_all(tx.conn, &node, targets, change.ctime)?;
     }
     Ok(node)
 }
 
-/// A node that is out of the tree, and its replicas as rows.
+/// A name that is out of the tree, and its replicas as rows.
 pub(super) struct TakenOut {
     pub(super) removed: Removed,
     /// Replicas that stood under the node's own path.
@@ -175,22 +175,34 @@ pub(super) struct TakenOut {
     pub(super) elsewhere: Vec<(Side, ReplicaRow)>,
 }
 
-/// Takes a node without entries out of every table. What the stores hold of it is for the caller to bury.
-pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<TakenOut> {
-    let removed = Removed { node: node.clone(), replicas: replicas::both(tx.conn, node.ino)? };
+/// Takes a name out of every table, with its node if it was the last one and nothing stands in it. What
+/// the stores hold under that name is for the caller to bury.
+pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key, now: NanoTime) -> LedgerResult<TakenOut> {
+    let node = links::free_to_go(tx, node)?;
+    let removed = Removed { node: node.clone(), links_left: node.links - 1 };
     let mut taken = TakenOut { removed, at_home: Vec::new(), elsewhere: Vec::new() };
     for side in Side::BOTH {
-        if let Some(row) = replicas::find(tx.conn, node.ino, side)? {
-            let place = if row.key.is_some() { &mut taken.elsewhere } else { &mut taken.at_home };
-            place.push((side, row));
+        if let Some(row) = replicas::find(tx.conn, node.link, side)? {
+            match links::inherit(tx, &node, side, &row)? {
+                Some(inherited) => taken.elsewhere.extend(inherited.given_up.map(|row| (side, row))),
+                None if row.key.is_some() => taken.elsewhere.push((side, row)),
+                None => taken.at_home.push((side, row)),
+            }
         }
-        replicas::delete(tx.conn, node.ino, side)?;
-        if intents::delete(tx.conn, node.ino, side)? {
+        replicas::delete(tx.conn, node.link, side)?;
+        if intents::delete(tx.conn, node.link, side)? {
             findings::close(tx.conn, FindingKind::Blocked, side, Some(key.as_str()))?;
         }
     }
-    contents::delete(tx.conn, node.ino)?;
     nodes::delete(tx.conn, node.link)?;
+    if node.links > 1 {
+        let mut rest = nodes::required(tx.conn, node.ino)?;
+        rest.links -= 1;
+        rest.ctime = now;
+        nodes::update(tx.conn, &rest)?;
+    } else {
+        contents::delete(tx.conn, node.ino)?;
+    }
     if node.kind.is_directory() {
         tx.scans.removed(&key.as_prefix());
     } else {

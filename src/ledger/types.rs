@@ -55,7 +55,7 @@ pub enum Origin {
     Unproven,
 }
 
-/// What one store holds of one node, as far as we know.
+/// What one store holds of a node under one of its names, as far as we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
     /// What the store confirmed, with the key it stands under.
@@ -80,11 +80,11 @@ pub enum ReplicaState {
 }
 
 /// A durable record that a store must be brought to a node's current version, key and attributes. One
-/// per node and side: a newer change takes the place of an older one.
+/// per name and side: a newer change takes the place of an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// Whose.
-    pub ino: Ino,
+    /// Which name.
+    pub link: LinkId,
     /// Where.
     pub side: Side,
     /// How often it was tried since the last success or change.
@@ -382,13 +382,13 @@ pub enum RenameMode {
     Exchange,
 }
 
-/// A node that was removed from the tree, with what the stores held of it.
+/// A name that was removed from the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
-    /// The node as it was.
+    /// The node as it was, under the name that is gone.
     pub node: Node,
-    /// Its replicas as they were.
-    pub replicas: crate::object::PerSide<Option<Replica>>,
+    /// How many names it still has; with none left it is gone too.
+    pub links_left: u32,
 }
 
 /// A directory entry to be renamed.

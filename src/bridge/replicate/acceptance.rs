@@ -69,12 +69,12 @@ impl Acceptance {
 #[cfg(test)]
 mod tests {
     use super::{Acceptance, FAILURES_MIN, Task};
-    use crate::object::Ino;
+    use crate::object::LinkId;
 
     #[test]
     fn one_object_that_is_refused_says_nothing_about_the_store_but_two_do() {
         let acceptance = Acceptance::default();
-        let fail = |ino| acceptance.failed(&Task::Sync(Ino(ino)), || format!("no room for {ino}"));
+        let fail = |ino| acceptance.failed(&Task::Sync(LinkId(ino)), || format!("no room for {ino}"));
         for _ in 0..10 * FAILURES_MIN {
             assert!(!fail(1));
         }

@@ -172,7 +172,7 @@ impl Bridge {
             let bridge = Arc::clone(self);
             tasks.spawn(async move {
                 let result = match &task {
-                    Task::Sync(ino) => bridge.sync_node(side, *ino).await,
+                    Task::Sync(name) => bridge.sync_name(side, *name).await,
                     Task::Remove(key) => bridge.remove(side, key).await,
                 };
                 (task, result)
@@ -190,7 +190,7 @@ impl Bridge {
                 let intents = self.ledger.due_intents(side, NanoTime::MAX, limit)?;
                 Ok::<_, BridgeError>((intents, self.ledger.due_tombstones(side, NanoTime::MAX, limit)?))
             })?;
-            let intents = intents.into_iter().map(|intent| Task::Sync(intent.ino));
+            let intents = intents.into_iter().map(|intent| Task::Sync(intent.link));
             let removals = tombstones.into_iter().map(|tombstone| Task::Remove(tombstone.key));
             lane.ready = intents.chain(removals).filter(|task| lane.may_start(task)).collect();
         }
@@ -232,7 +232,7 @@ impl Bridge {
         let due = self.clock.now().saturating_add(pause);
         let text = error.to_string();
         let recorded = match task {
-            Task::Sync(ino) => self.ledger.intent_failed(*ino, side, &text, due).await,
+            Task::Sync(name) => self.ledger.intent_failed(*name, side, &text, due).await,
             Task::Remove(key) => self.ledger.tombstone_failed(side, key, &text, due).await,
         };
         let denied = error.store_kind() == Some(ErrorKind::Denied);
@@ -252,8 +252,10 @@ impl Bridge {
             tracing::warn!(%side, %error, "the store refuses what it is sent; everything goes on with the other one");
             self.acks.wake_all();
         }
-        if let Task::Sync(ino) = task {
-            self.acks.wake(*ino);
+        if let Task::Sync(name) = task
+            && let Ok(Some(node)) = blocking(|| self.ledger.named(*name))
+        {
+            self.acks.wake(node.ino);
         }
     }
 
@@ -281,11 +283,11 @@ mod tests {
 
     use super::{FAILURES_IN_A_ROW, LATER, Lane, RETRY_FIRST, RETRY_LAST, Task, pause_after};
     use crate::clock::Instant;
-    use crate::object::Ino;
+    use crate::object::LinkId;
 
     #[test]
     fn pauses_grow_and_are_bounded() {
-        let task = Task::Sync(Ino(7));
+        let task = Task::Sync(LinkId(7));
         let pauses: Vec<Duration> = (1..40).map(|tries| pause_after(&task, tries)).collect();
         assert!(pauses[0] >= RETRY_FIRST && pauses[0] <= RETRY_FIRST * 3 / 2);
         assert!(pauses.iter().all(|pause| *pause <= RETRY_LAST * 3 / 2));
@@ -297,27 +299,27 @@ mod tests {
         let now = Instant::now();
         let mut lane = Lane::default();
         for _ in 0..100 {
-            lane.ended_badly(Task::Sync(Ino(1)), now);
-            lane.ended_well(&Task::Sync(Ino(2)));
+            lane.ended_badly(Task::Sync(LinkId(1)), now);
+            lane.ended_well(&Task::Sync(LinkId(2)));
         }
         assert!(lane.paused_until.is_none());
-        assert!(!lane.may_start(&Task::Sync(Ino(1))));
+        assert!(!lane.may_start(&Task::Sync(LinkId(1))));
         for ino in 10..10 + u64::from(FAILURES_IN_A_ROW) {
-            lane.ended_badly(Task::Sync(Ino(ino)), now);
+            lane.ended_badly(Task::Sync(LinkId(ino)), now);
         }
         assert!(lane.paused_until.is_some());
         lane.refresh();
-        assert!(lane.may_start(&Task::Sync(Ino(1))));
+        assert!(lane.may_start(&Task::Sync(LinkId(1))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_is_over_wakes_the_lane_only_once() {
         let now = Instant::now();
         let mut lane = Lane::default();
-        lane.ended_later(Task::Sync(Ino(1)), now);
+        lane.ended_later(Task::Sync(LinkId(1)), now);
         assert!(lane.next_at().is_some());
         lane.wake(now + LATER);
         assert!(lane.next_at().is_none());
-        assert!(lane.may_start(&Task::Sync(Ino(1))));
+        assert!(lane.may_start(&Task::Sync(LinkId(1))));
     }
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
 use crate::ledger::OpenUpload;
-use crate::object::{Ino, Key, PerSide, Side};
+use crate::object::{Ino, Key, LinkId, PerSide, Side};
 
 mod acceptance;
 mod condition;
@@ -59,8 +59,8 @@ const MEMORY_UNIT: u64 = 64 << 10;
 /// One thing to do on one store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Task {
-    /// Bring a node's replica up to date.
-    Sync(Ino),
+    /// Bring what a store holds under one name of a node up to date.
+    Sync(LinkId),
     /// Delete what stands under a key.
     Remove(Key),
 }
@@ -196,7 +196,7 @@ impl Bridge {
         let bridge = Arc::clone(self);
         // Known early, the root still answers for new names while the stores cannot be reached.
         handles.push(tokio::spawn(async move {
-            if let Err(error) = bridge.list(Ino::ROOT, Ino(u64::MAX >> 1), 1).await {
+            if let Err(error) = bridge.list(Ino::ROOT, LinkId(u64::MAX >> 1), 1).await {
                 tracing::warn!(%error, "the root directory could not be listed yet");
             }
         }));

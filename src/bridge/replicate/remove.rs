@@ -57,7 +57,7 @@ impl Bridge {
                 return Ok(Some("it must move first"));
             }
             let Some(node) = self.ledger.resolve(key)? else { return Ok(None) };
-            let intent = self.ledger.intent(node.ino, side)?;
+            let intent = self.ledger.intent(node.link, side)?;
             Ok(intent.is_some_and(|i| i.blocked.is_none()).then_some("a new file will replace it"))
         })
     }
@@ -66,7 +66,7 @@ impl Bridge {
     fn is_live(&self, side: Side, key: &Key) -> BridgeResult<bool> {
         blocking(|| {
             let Some(node) = self.ledger.resolve(key)? else { return Ok(false) };
-            let replicas = self.ledger.replicas(node.ino)?;
+            let replicas = self.ledger.replicas(node.link)?;
             Ok(replicas[side].as_ref().is_some_and(|r| r.receipt.key == *key))
         })
     }

@@ -7,7 +7,7 @@ use crate::ledger::{
     BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
     TombstoneState,
 };
-use crate::object::{Ino, Key, Kind, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version};
+use crate::object::{Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version};
 use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
@@ -72,24 +72,24 @@ impl Situation {
 }
 
 impl Bridge {
-    /// Brings one node up to date on one store.
-    pub(super) async fn sync_node(&self, side: Side, ino: Ino) -> BridgeResult<Outcome> {
+    /// Brings what a store holds under one name up to date.
+    pub(super) async fn sync_name(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
         let mut refusals = 0;
         for _ in 0..STEPS_MAX {
-            match blocking(|| self.ledger.intent(ino, side))? {
+            match blocking(|| self.ledger.intent(name, side))? {
                 None => {
                     // Only now that the upload has let go of the staged file can it become cache.
-                    self.node_settled(ino);
+                    self.name_settled(name);
                     return Ok(Outcome::Done);
                 }
                 Some(intent) if intent.blocked.is_some() => return Ok(Outcome::Done),
                 Some(_) => {}
             }
-            let Some(situation) = self.situation(ino)? else { return Ok(Outcome::Done) };
+            let Some(situation) = self.situation(name)? else { return Ok(Outcome::Done) };
             let step = situation.step(side);
             if step == Step::Nothing {
-                self.ledger.intent_dropped(ino, side).await?;
-                self.node_settled(ino);
+                self.ledger.intent_dropped(name, side).await?;
+                self.name_settled(name);
                 return Ok(Outcome::Done);
             }
             match self.take_step(side, &situation, step).await {
@@ -111,13 +111,13 @@ impl Bridge {
         Ok(Outcome::Later("it changes all the time"))
     }
 
-    pub(super) fn situation(&self, ino: Ino) -> BridgeResult<Option<Situation>> {
+    pub(super) fn situation(&self, name: LinkId) -> BridgeResult<Option<Situation>> {
         blocking(|| {
-            let (Some(node), Some(key)) = (self.ledger.node(ino)?, self.ledger.key_of(ino)?) else {
+            let (Some(node), Some(key)) = (self.ledger.named(name)?, self.ledger.key_of(name)?) else {
                 return Ok(None);
             };
             let routing = self.routing(Some(&key));
-            let replicas = self.ledger.replicas(ino)?;
+            let replicas = self.ledger.replicas(name)?;
             Ok(Some(Situation { node, key, routing, replicas }))
         })
     }
@@ -128,7 +128,7 @@ impl Bridge {
             return Ok(Outcome::Later("its key is being changed"));
         };
         // What was true before the keys were ours may have changed.
-        match self.situation(situation.node.ino)? {
+        match self.situation(situation.node.link)? {
             Some(now) if now.step(side) == step && now.key == situation.key => {}
             Some(_) | None => return Ok(Outcome::Done),
         }
@@ -155,7 +155,7 @@ impl Bridge {
     /// The object under our key may still be the only one of a node that was renamed away from there. It
     /// moves first; if the moves wait for each other in a ring, it steps aside.
     async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
-        let mine = situation.node.ino;
+        let mine = situation.node.link;
         let Some(occupant) = blocking(|| self.ledger.occupant(side, &situation.key))?.filter(|o| *o != mine)
         else {
             return Ok(None);
@@ -165,8 +165,8 @@ impl Bridge {
             let Some(key) = blocking(|| self.ledger.key_of(next))? else { break };
             match blocking(|| self.ledger.occupant(side, &key))? {
                 None => return Ok(Some(Outcome::Later("another object must move away first"))),
-                Some(ino) if ino == next || ino == mine || ino == occupant => break,
-                Some(ino) => next = ino,
+                Some(name) if name == next || name == mine || name == occupant => break,
+                Some(name) => next = name,
             }
         }
         self.step_aside(side, occupant).await
@@ -174,7 +174,7 @@ impl Bridge {
 
     /// Ends a ring of moves: the object goes to a name of its own on the same store, from where it moves
     /// on. It is never given up for the local copy, which a loss of the host would take.
-    async fn step_aside(&self, side: Side, occupant: Ino) -> BridgeResult<Option<Outcome>> {
+    async fn step_aside(&self, side: Side, occupant: LinkId) -> BridgeResult<Option<Outcome>> {
         let Some(situation) = self.situation(occupant)? else { return Ok(None) };
         let Some(replica) = situation.replica(side) else { return Ok(None) };
         if replica.state == ReplicaState::Mismatched {
@@ -204,20 +204,21 @@ impl Bridge {
         let receipt = Receipt { key: aside, etag, ..receipt.clone() };
         let now = self.clock.now();
         let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, now };
-        self.ledger.receipt(occupant, side, new).await?;
+        self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
         self.replicator.wake_all();
         Ok(None)
     }
 
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
-    async fn bring_here(&self, side: Side, occupant: Ino) -> BridgeResult<()> {
-        if self.staged(occupant)?.is_none() {
-            let content = self.open(occupant).await?;
+    async fn bring_here(&self, side: Side, occupant: LinkId) -> BridgeResult<()> {
+        let Some(ino) = blocking(|| self.ledger.named(occupant))?.map(|node| node.ino) else { return Ok(()) };
+        if self.staged(ino)?.is_none() {
+            let content = self.open(ino).await?;
             let lease = self.stage(&content, content.size()).await?;
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
             // Without its digest it could not become cache again if nothing is uploaded from it.
             let digest = self.digest_of(&lease)?;
-            self.staging.set(occupant, content.version(), lease.generation(), Some(digest));
+            self.staging.set(ino, content.version(), lease.generation(), Some(digest));
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
         self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
@@ -265,7 +266,12 @@ impl Bridge {
 
     /// A copy that fails because its source is gone would fail for ever: the replica is marked, and the
     /// next step is a put.
-    async fn check_source(&self, side: Side, situation: &Situation, receipt: &Receipt) -> BridgeResult<()> {
+    pub(super) async fn check_source(
+        &self,
+        side: Side,
+        situation: &Situation,
+        receipt: &Receipt,
+    ) -> BridgeResult<()> {
         match self.handle(side).store.head(&receipt.key).await {
             Ok(info) if info.etag == receipt.etag => Ok(()),
             Ok(_) => self.report_missing(&situation.node, side, receipt).await,
@@ -351,7 +357,7 @@ impl Bridge {
             return Ok(Outcome::Later("the other store does not have it yet"));
         }
         // This side is not written: the old name is hidden there, and goes if the stage ever comes back.
-        self.ledger.drop_replica(situation.node.ino, side, Some(TombstoneState::Deferred)).await?;
+        self.ledger.drop_replica(situation.node.link, side, Some(TombstoneState::Deferred)).await?;
         Ok(Outcome::Done)
     }
 
@@ -370,14 +376,15 @@ impl Bridge {
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
         self.replicator.acceptance(side).accepted();
-        match self.ledger.receipt(node.ino, side, receipt).await? {
+        match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
         }
         Ok(Outcome::Done)
     }
 
-    fn node_settled(&self, ino: Ino) {
+    fn name_settled(&self, name: LinkId) {
+        let Ok(Some(Node { ino, .. })) = blocking(|| self.ledger.named(name)) else { return };
         self.acks.wake(ino);
         if let Err(error) = blocking(|| self.settle(ino)) {
             tracing::warn!(%ino, %error, "a staged file could not be turned into cache; it is kept");
@@ -403,7 +410,7 @@ impl Bridge {
         );
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.ino, side, reason, finding).await?;
+        self.ledger.intent_blocked(situation.node.link, side, reason, finding).await?;
         self.acks.wake(situation.node.ino);
         Ok(Outcome::Done)
     }
@@ -424,7 +431,7 @@ impl Bridge {
         );
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Missing, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.ino, side, BlockReason::SourceLost, finding).await?;
+        self.ledger.intent_blocked(situation.node.link, side, BlockReason::SourceLost, finding).await?;
         self.acks.wake(situation.node.ino);
         Ok(Outcome::Done)
     }

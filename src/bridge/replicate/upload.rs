@@ -13,7 +13,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, StoreHan
 use crate::cache::{Lease, Snapshot};
 use crate::clock::sleep;
 use crate::ledger::{Commit, Node};
-use crate::object::{ContentDigest, ContentHasher, Key, Side};
+use crate::object::{ContentDigest, ContentHasher, Key, LinkId, Side};
 use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, StoreResult, UploadId};
 
 /// Objects up to this size go in one request, in bytes.
@@ -74,11 +74,14 @@ impl Bridge {
         if let Err(e) = store.check_key(&situation.key) {
             return Err(BridgeError::from_store(side, e).on(&situation.key));
         }
+        if let Some(outcome) = self.copy_twin(side, situation).await? {
+            return Ok(outcome);
+        }
         let Some(source) = self.source(situation).await? else {
             return Ok(Outcome::Later("it is being written"));
         };
         // Bringing the content back may have read the attributes for the first time.
-        let situation = &match self.situation(situation.node.ino)? {
+        let situation = &match self.situation(situation.node.link)? {
             Some(now) if now.node.version == situation.node.version && now.key == situation.key => now,
             Some(_) | None => return Ok(Outcome::Later("it was changed meanwhile")),
         };
@@ -103,6 +106,44 @@ impl Bridge {
         let placed = sent?;
         let attr_version = if placed.meta_is_current { situation.node.attr_version } else { 0 };
         self.record_receipt(side, situation, placed.etag, attr_version, Some((*source.digest).clone())).await
+    }
+
+    /// The store may have the content under another name of the file: then it is copied there and not sent
+    /// once more. `None`: it must be sent.
+    async fn copy_twin(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
+        let node = &situation.node;
+        if node.links == 1 {
+            return Ok(None);
+        }
+        let Some((name, twin)) = blocking(|| self.ledger.twin(node, side))? else {
+            return self.twin_under_way(side, node);
+        };
+        let meta = self.meta_of(situation);
+        let first = self.expected(side, &situation.key, situation.replica(side))?;
+        let write = Write::Copy(&twin.receipt.key, &twin.receipt.etag, &meta);
+        match self.replace(side, &situation.key, &self.op_id(node), first, write).await {
+            Ok(placed) => {
+                let carried = if placed.meta_is_current { twin.attr_version } else { 0 };
+                self.record_receipt(side, situation, placed.etag, carried, None).await.map(Some)
+            }
+            Err(error) => {
+                if let Some(source) = self.situation(name)? {
+                    self.check_source(side, &source, &twin.receipt).await?;
+                }
+                if error.store_kind() == Some(ErrorKind::Unsupported) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// While the first name's upload runs, the others wait for it. Only while it runs: what it has to wait
+    /// for may be one of them.
+    fn twin_under_way(&self, side: Side, node: &Node) -> BridgeResult<Option<Outcome>> {
+        let first = LinkId::first(node.ino);
+        let Some(key) = blocking(|| self.ledger.key_of(first))?.filter(|_| node.link != first) else {
+            return Ok(None);
+        };
+        let running = self.replicator.locks.try_lock(side, &[&key]).is_none();
+        Ok(running.then_some(Outcome::Later("it is being sent under another name")))
     }
 
     /// The content to send, quiet and digested; `None` while it is being written.
@@ -146,7 +187,7 @@ impl Bridge {
         }
         let snapshot =
             blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
-        let key = blocking(|| self.ledger.key_of(node.ino))?;
+        let key = blocking(|| self.ledger.key_of(node.link))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
         let now = self.clock.now();

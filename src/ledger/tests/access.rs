@@ -28,7 +28,7 @@ fn a_new_ledger_has_a_name_a_root_and_the_default_slice_and_keeps_them() {
     let prefixes: Vec<String> =
         fixture.slices().expect("read").into_iter().map(|slice| slice.prefix).collect();
     assert_eq!(prefixes, [""]);
-    assert_eq!(fixture.key_of(Ino::ROOT).expect("read"), None);
+    assert_eq!(fixture.key_of(LinkId::first(Ino::ROOT)).expect("read"), None);
     fixture.assert_clean();
 }
 
@@ -96,7 +96,7 @@ async fn lazy_operations_cost_no_sync_and_a_barrier_costs_one_at_most() {
     ledger.sync().await.expect("synced");
     let before = ledger.counters().syncs;
     let node = new_file(&ledger, "a").await;
-    ledger.request(node.ino, Side::Old, NOW).await.expect("requested");
+    ledger.request(node.link, Side::Old, NOW).await.expect("requested");
     assert_eq!(ledger.counters().syncs, before);
     ledger.sync().await.expect("synced");
     assert_eq!(ledger.counters().syncs, before + 1);

@@ -24,7 +24,7 @@ fn confirm_all(fixture: &Fixture, dir: &Node, nodes: &[Node]) {
         let mut receipt = receipt_of(node, &at);
         receipt.receipt.etag = ETag::new(&format!("0x8DC{:014X}", node.ino.0));
         receipt.now = 1_700_000_000_123_456_789;
-        run(fixture.receipt(node.ino, Side::New, receipt)).expect("recorded");
+        run(fixture.receipt((node.ino, node.link), Side::New, receipt)).expect("recorded");
     }
 }
 

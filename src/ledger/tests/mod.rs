@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::clock::Clock;
-use crate::object::{Attrs, ETag, Ino, Key, Kind, NanoTime, Receipt, Side, Version};
+use crate::object::{Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version};
 
 const BOTH: Targets = Targets { old: true, new: true };
 const OLD: Targets = Targets { old: true, new: false };
@@ -82,13 +82,13 @@ impl Fixture {
 
     /// The store confirms the node's current state under its current key.
     fn confirm(&self, ino: Ino, side: Side) -> ReceiptOutcome {
-        let key = self.key_of(ino).expect("read").expect("in the tree");
+        let key = self.key_of(LinkId::first(ino)).expect("read").expect("in the tree");
         self.confirm_at(ino, side, key.as_str())
     }
 
     fn confirm_at(&self, ino: Ino, side: Side, at: &str) -> ReceiptOutcome {
         let node = self.node(ino).expect("read").expect("there");
-        run(self.receipt(ino, side, receipt_of(&node, at))).expect("recorded")
+        run(self.receipt((ino, node.link), side, receipt_of(&node, at))).expect("recorded")
     }
 
     fn at(&self, path: &str) -> Option<Node> {
@@ -123,7 +123,7 @@ impl Fixture {
     }
 
     fn replica_key(&self, ino: Ino, side: Side) -> Option<String> {
-        let replicas = self.replicas(ino).expect("read");
+        let replicas = self.replicas(LinkId::first(ino)).expect("read");
         replicas[side].as_ref().map(|replica| replica.receipt.key.to_string())
     }
 

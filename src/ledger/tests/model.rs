@@ -14,6 +14,7 @@ enum Op {
     Write(usize),
     Remove(usize, usize),
     Rename(usize, usize, usize, usize),
+    Link(usize, usize, usize),
     Upload(usize, usize),
     Receipt(usize),
     Delete(usize),
@@ -30,6 +31,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => n().prop_map(Op::Write),
         3 => (n(), n()).prop_map(|(a, b)| Op::Remove(a, b)),
         5 => (n(), n(), n(), n()).prop_map(|(a, b, c, d)| Op::Rename(a, b, c, d)),
+        3 => (n(), n(), n()).prop_map(|(a, b, c)| Op::Link(a, b, c)),
         5 => (n(), n()).prop_map(|(a, b)| Op::Upload(a, b)),
         4 => n().prop_map(Op::Receipt),
         4 => n().prop_map(Op::Delete),
@@ -42,6 +44,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// An upload that has arrived and whose receipt has not.
 struct Arrived {
     ino: Ino,
+    link: LinkId,
     side: Side,
     receipt: NewReceipt,
 }
@@ -114,6 +117,7 @@ impl World {
             Op::Write(file) => self.write(file),
             Op::Remove(node, targets) => self.remove(node, TARGETS[targets % 3]),
             Op::Rename(node, dir, name, how) => self.rename(node, &self.some_path(dir, name), how),
+            Op::Link(file, dir, name) => self.link(file, &self.some_path(dir, name)),
             Op::Upload(file, side) => self.upload(file, Side::BOTH[side % 2]),
             Op::Receipt(number) => self.receipt(number),
             Op::Delete(number) => self.delete(number),
@@ -135,15 +139,49 @@ impl World {
     fn write(&mut self, file: usize) {
         let files = self.paths(|kind| kind == Kind::File);
         let Some(path) = pick(&files, file) else { return };
-        let entry = self.tree.get_mut(path).expect("there");
-        entry.2 += 1;
-        assert_eq!(self.fixture.write(entry.0), Version(entry.2));
+        let ino = self.tree[path].0;
+        let version = self.fixture.write(ino);
+        for entry in self.tree.values_mut().filter(|entry| entry.0 == ino) {
+            entry.2 += 1;
+            assert_eq!(version, Version(entry.2));
+        }
+    }
+
+    fn link(&mut self, file: usize, to: &str) {
+        let files = self.paths(|kind| kind == Kind::File);
+        let Some(path) = pick(&files, file) else { return };
+        let entry = self.tree[path];
+        let (parent, name) = self.fixture.place(to);
+        let linked = run(self.fixture.link(entry.0, parent, &name, NOW));
+        assert_eq!(linked.is_ok(), !self.tree.contains_key(to), "{path} as {to}");
+        if let Ok(node) = linked {
+            assert_eq!(
+                node.links as usize,
+                self.tree.values().filter(|other| other.0 == entry.0).count() + 1
+            );
+            self.tree.insert(to.to_owned(), entry);
+        }
+    }
+
+    /// The sides that hold the current content of a node under any of its names.
+    fn sides_with(&self, ino: Ino) -> Vec<Side> {
+        let version = |name| self.fixture.named(name).expect("read").expect("there").version;
+        let names = self.fixture.names(ino).expect("read");
+        let has = |side: &Side| {
+            names.iter().any(|name| {
+                let replica = self.fixture.replicas(*name).expect("read")[*side].clone();
+                replica.is_some_and(|replica| replica.receipt.version == version(*name))
+            })
+        };
+        Side::BOTH.into_iter().filter(has).collect()
     }
 
     fn remove(&mut self, node: usize, targets: Targets) {
         let all = self.paths(|_| true);
         let Some(path) = pick(&all, node) else { return };
         let full = self.tree.keys().any(|other| other.starts_with(&format!("{path}/")));
+        let ino = self.tree[path].0;
+        let before = self.sides_with(ino);
         let result = if self.tree[path].1.is_directory() {
             self.fixture.remove_dir(path).map(|_| ())
         } else {
@@ -152,6 +190,9 @@ impl World {
         assert_eq!(result.is_err(), full, "{path}");
         if !full {
             self.tree.remove(path);
+        }
+        if self.tree.values().any(|entry| entry.0 == ino) {
+            assert_eq!(self.sides_with(ino), before, "no store loses a content that has another name");
         }
     }
 
@@ -162,7 +203,8 @@ impl World {
         let expected = self.expected(&from, to, mode);
         let result = self.fixture.try_mv(&from, to, mode, TARGETS[how / 3 % 3]);
         assert_eq!(result.is_ok(), expected, "{from} to {to} {mode:?}: {result:?}");
-        if expected && from != to {
+        let one_file = self.tree.get(to).is_some_and(|target| target.0 == self.tree[&from].0);
+        if expected && !one_file {
             self.move_paths(&from, to, mode);
         }
     }
@@ -203,16 +245,15 @@ impl World {
     fn upload(&mut self, file: usize, side: Side) {
         let files = self.paths(|kind| kind == Kind::File);
         let Some(path) = pick(&files, file).cloned() else { return };
-        let ino = self.tree[&path].0;
-        let wanted = self.fixture.intent(ino, side).expect("read").is_some();
+        let node = self.fixture.at(&path).expect("there");
+        let wanted = self.fixture.intent(node.link, side).expect("read").is_some();
         let occupied = self.fixture.occupant(side, &key(&path)).expect("read").is_some();
         if !wanted || occupied || self.locked(side, &path) {
             return;
         }
-        let node = self.fixture.node(ino).expect("read").expect("there");
         let receipt = receipt_of(&node, &path);
         self.stores.get_mut(&side).expect("a store").insert(path, receipt.receipt.etag.to_string());
-        self.arrived.push(Arrived { ino, side, receipt });
+        self.arrived.push(Arrived { ino: node.ino, link: node.link, side, receipt });
     }
 
     fn receipt(&mut self, number: usize) {
@@ -220,9 +261,12 @@ impl World {
             return;
         }
         let one = self.arrived.remove(number % self.arrived.len());
-        let outcome = run(self.fixture.receipt(one.ino, one.side, one.receipt)).expect("recorded");
+        let outcome =
+            run(self.fixture.receipt((one.ino, one.link), one.side, one.receipt)).expect("recorded");
         let there = self.tree.values().any(|(ino, _, _)| *ino == one.ino);
-        assert_eq!(outcome == ReceiptOutcome::Gone, !there);
+        let named = self.fixture.named(one.link).expect("read").is_some();
+        assert!(outcome == ReceiptOutcome::Gone || there, "a removed file is wanted again");
+        assert!(outcome != ReceiptOutcome::Gone || !named, "an upload of what is there was given up");
     }
 
     fn delete(&mut self, number: usize) {
@@ -289,7 +333,7 @@ impl World {
         let on = FoundOn { side: pages.side, origin: Origin::Listed, now: NOW };
         let nodes = run(self.fixture.adopt(pages.dir, pages.found, on, pages.scan.id())).expect("adopted");
         for node in nodes.iter().filter(|node| self.given.insert(node.ino)) {
-            let path = self.fixture.key_of(node.ino).expect("read").expect("in the tree").to_string();
+            let path = self.fixture.key_of(node.link).expect("read").expect("in the tree").to_string();
             let below = format!("{path}/");
             let reason = pages
                 .outside
@@ -308,9 +352,9 @@ impl World {
         let mut seen = BTreeMap::new();
         let mut todo = vec![(Ino::ROOT, String::new())];
         while let Some((dir, prefix)) = todo.pop() {
-            for node in self.fixture.children(dir, Ino(0), 1000).expect("read") {
+            for node in self.fixture.children(dir, LinkId(0), 1000).expect("read") {
                 let path = format!("{prefix}{}", node.name);
-                assert_eq!(self.fixture.key_of(node.ino).expect("read"), Some(key(&path)));
+                assert_eq!(self.fixture.key_of(node.link).expect("read"), Some(key(&path)));
                 if node.kind == Kind::Directory {
                     todo.push((node.ino, format!("{path}/")));
                 }
@@ -327,8 +371,9 @@ impl World {
                 let known = self.tree.contains_key(path) || self.fixture.hidden(*side, path);
                 assert!(known, "{path} ({tag}) would come back on {side}");
             }
-            for (path, (ino, _, _)) in &self.tree {
-                let Some(replica) = self.fixture.replicas(*ino).expect("read")[*side].clone() else {
+            for path in self.tree.keys() {
+                let link = self.fixture.at(path).expect("there").link;
+                let Some(replica) = self.fixture.replicas(link).expect("read")[*side].clone() else {
                     continue;
                 };
                 let at = replica.receipt.key.as_str();

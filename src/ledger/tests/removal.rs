@@ -8,8 +8,7 @@ fn a_deletion_is_noted_where_it_is_written_and_hides_everywhere() {
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
     let removed = fixture.rm("a", OLD).expect("removed");
-    assert_eq!(removed.node, node);
-    assert_eq!(removed.replicas.old.expect("it had one").receipt.key, key("a"));
+    assert_eq!((removed.node, removed.links_left), (node.clone(), 0));
     let old = fixture.grave(Side::Old, "a").expect("noted");
     assert_eq!((old.state, old.etag), (TombstoneState::Pending, Some(etag_of(&node))));
     let new = fixture.grave(Side::New, "a").expect("noted");
@@ -74,7 +73,8 @@ fn an_upload_that_arrives_after_the_deletion_is_deleted_too() {
     let node = fixture.file("a");
     fixture.rm("a", BOTH).expect("removed");
     run(fixture.tombstone_done(Side::Old, &key("a"))).expect("done");
-    let late = run(fixture.receipt(node.ino, Side::Old, receipt_of(&node, "a"))).expect("recorded");
+    let late =
+        run(fixture.receipt((node.ino, node.link), Side::Old, receipt_of(&node, "a"))).expect("recorded");
     assert_eq!(late, ReceiptOutcome::Gone);
     let grave = fixture.grave(Side::Old, "a").expect("noted again");
     assert_eq!((grave.state, grave.etag), (TombstoneState::Pending, Some(etag_of(&node))));
@@ -138,7 +138,7 @@ fn what_an_outside_client_deleted_goes_without_tombstones() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
-    run(fixture.vanished(node.ino)).expect("gone");
+    run(fixture.vanished(node.link)).expect("gone");
     assert_eq!(fixture.at("a"), None);
     assert_eq!(fixture.grave(Side::Old, "a"), None);
     fixture.assert_clean();

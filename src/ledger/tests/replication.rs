@@ -22,11 +22,12 @@ fn a_receipt_satisfies_only_the_state_that_it_is_of() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.write(node.ino);
-    let late = run(fixture.receipt(node.ino, Side::Old, receipt_of(&node, "a"))).expect("recorded");
+    let late =
+        run(fixture.receipt((node.ino, node.link), Side::Old, receipt_of(&node, "a"))).expect("recorded");
     assert_eq!(late, ReceiptOutcome::Behind);
-    assert!(fixture.intent(node.ino, Side::Old).expect("read").is_some());
+    assert!(fixture.intent(node.link, Side::Old).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::Old), ReceiptOutcome::Satisfied);
-    assert_eq!(fixture.intent(node.ino, Side::Old).expect("read"), None);
+    assert_eq!(fixture.intent(node.link, Side::Old).expect("read"), None);
     fixture.assert_clean();
 }
 
@@ -48,10 +49,10 @@ fn a_digest_belongs_to_its_version() {
     let node = fixture.file("a");
     let content = ContentDigest::of(&vec![3; 3 << 20]);
     let receipt = NewReceipt { content: Some(content.clone()), ..receipt_of(&node, "a") };
-    run(fixture.receipt(node.ino, Side::Old, receipt)).expect("recorded");
+    run(fixture.receipt((node.ino, node.link), Side::Old, receipt)).expect("recorded");
     assert_eq!(fixture.content(node.ino).expect("read"), Some((Version(1), content.clone())));
     let digest =
-        |fixture: &Fixture| fixture.replicas(node.ino).expect("read").old.expect("there").receipt.digest;
+        |fixture: &Fixture| fixture.replicas(node.link).expect("read").old.expect("there").receipt.digest;
     assert_eq!(digest(&fixture), Some(content.digest));
     let newer = ContentDigest::of(b"new");
     run(fixture.content_seen(node.ino, Version(2), newer.clone())).expect("too early: ignored");
@@ -67,16 +68,16 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
     let (a, b) = (fixture.file("a"), fixture.file("b"));
     let due = |now| {
         let intents = fixture.due_intents(Side::Old, now, 10).expect("read");
-        intents.iter().map(|intent| intent.ino).collect::<Vec<_>>()
+        intents.iter().map(|intent| intent.link).collect::<Vec<_>>()
     };
-    assert_eq!(due(NOW), [a.ino, b.ino]);
-    run(fixture.intent_failed(a.ino, Side::Old, "503", NOW + 10)).expect("noted");
-    assert_eq!(due(NOW), [b.ino]);
-    assert_eq!(due(NOW + 10), [a.ino, b.ino]);
-    run(fixture.intent_dropped(b.ino, Side::Old)).expect("dropped");
+    assert_eq!(due(NOW), [a.link, b.link]);
+    run(fixture.intent_failed(a.link, Side::Old, "503", NOW + 10)).expect("noted");
+    assert_eq!(due(NOW), [b.link]);
+    assert_eq!(due(NOW + 10), [a.link, b.link]);
+    run(fixture.intent_dropped(b.link, Side::Old)).expect("dropped");
     let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3, targets: BOTH };
     run(fixture.commit(a.ino, commit)).expect("committed");
-    let intent = fixture.intent(a.ino, Side::Old).expect("read").expect("there");
+    let intent = fixture.intent(a.link, Side::Old).expect("read").expect("there");
     assert_eq!((intent.attempts, intent.due, intent.since, intent.error), (0, NOW + 3, NOW, None));
 }
 
@@ -84,11 +85,11 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
 fn a_blocked_intent_waits_for_a_change() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
-    run(fixture.intent_blocked(node.ino, Side::New, BlockReason::Locked, finding("a"))).expect("blocked");
+    run(fixture.intent_blocked(node.link, Side::New, BlockReason::Locked, finding("a"))).expect("blocked");
     assert_eq!(fixture.due_intents(Side::New, NOW, 9).expect("read"), []);
     assert_eq!(fixture.summary().expect("read").sides[1].blocked, 1);
     fixture.mv("a", "b");
-    assert_eq!(fixture.intent(node.ino, Side::New).expect("read").expect("there").blocked, None);
+    assert_eq!(fixture.intent(node.link, Side::New).expect("read").expect("there").blocked, None);
 }
 
 #[test]
@@ -96,14 +97,14 @@ fn a_replica_that_turned_out_wrong_is_written_again_unless_it_was_meanwhile() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::New);
-    run(fixture.mark_mismatched(node.ino, Side::New, &ETag::new("older"), finding("a"))).expect("ignored");
+    run(fixture.mark_mismatched(node.link, Side::New, &ETag::new("older"), finding("a"))).expect("ignored");
     assert_eq!(fixture.findings(true, 9).expect("read"), []);
-    run(fixture.mark_mismatched(node.ino, Side::New, &etag_of(&node), finding("a"))).expect("marked");
-    let replica = fixture.replicas(node.ino).expect("read").new.expect("there");
+    run(fixture.mark_mismatched(node.link, Side::New, &etag_of(&node), finding("a"))).expect("marked");
+    let replica = fixture.replicas(node.link).expect("read").new.expect("there");
     assert_eq!(replica.state, ReplicaState::Mismatched);
-    assert!(fixture.intent(node.ino, Side::New).expect("read").is_some());
+    assert!(fixture.intent(node.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::New), ReceiptOutcome::Satisfied);
-    run(fixture.drop_replica(node.ino, Side::New, Some(TombstoneState::Pending))).expect("dropped");
+    run(fixture.drop_replica(node.link, Side::New, Some(TombstoneState::Pending))).expect("dropped");
     assert!(fixture.grave(Side::New, "a").is_some());
     assert_eq!(fixture.replica_key(node.ino, Side::New), None);
     fixture.assert_clean();
@@ -117,13 +118,13 @@ fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
         fixture.confirm(node.ino, side);
     }
     let node =
-        run(fixture.replaced_outside(node.ino, Side::Old, found_object(), BOTH, NOW)).expect("replaced");
+        run(fixture.replaced_outside(node.link, Side::Old, found_object(), BOTH, NOW)).expect("replaced");
     assert_eq!((node.version, node.size), (Version(2), 7));
-    let replicas = fixture.replicas(node.ino).expect("read");
+    let replicas = fixture.replicas(node.link).expect("read");
     assert_eq!(replicas.old.expect("there").receipt.version, Version(2));
     assert_eq!(replicas.new.expect("there").receipt.version, Version(1));
-    assert_eq!(fixture.intent(node.ino, Side::Old).expect("read"), None);
-    assert!(fixture.intent(node.ino, Side::New).expect("read").is_some());
+    assert_eq!(fixture.intent(node.link, Side::Old).expect("read"), None);
+    assert!(fixture.intent(node.link, Side::New).expect("read").is_some());
     fixture.assert_clean();
 }
 
@@ -141,10 +142,10 @@ fn a_side_that_is_written_from_now_on_gets_what_the_mount_wrote_and_its_deletion
     fixture.rm("gone", OLD).expect("removed");
     run(fixture.set_slice(slice("other", Stage::Off), event("add"))).expect("set");
     run(fixture.set_slice(slice("", Stage::DualWrite), event("stage"))).expect("set");
-    assert!(fixture.intent(plain.ino, Side::New).expect("read").is_some());
-    assert_eq!(fixture.intent(listed.ino, Side::New).expect("read"), None, "history is the backfill's");
-    assert_eq!(fixture.intent(inner.ino, Side::New).expect("read"), None, "another slice");
-    assert_eq!(fixture.intent(other.ino, Side::New).expect("read"), None);
+    assert!(fixture.intent(plain.link, Side::New).expect("read").is_some());
+    assert_eq!(fixture.intent(listed.link, Side::New).expect("read"), None, "history is the backfill's");
+    assert_eq!(fixture.intent(inner.link, Side::New).expect("read"), None, "another slice");
+    assert_eq!(fixture.intent(other.link, Side::New).expect("read"), None);
     assert_eq!(fixture.grave(Side::New, "gone").expect("there").state, TombstoneState::Pending);
     let what: Vec<String> = fixture.events(9).expect("read").into_iter().map(|event| event.what).collect();
     assert_eq!(what, ["stage", "add"]);
@@ -159,9 +160,9 @@ fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
     fixture.confirm(moved.ino, Side::Old);
     fixture.mv("a", "b");
     run(fixture.set_slice(slice("", Stage::Complete), event("stage"))).expect("set");
-    assert_eq!(fixture.intent(waiting.ino, Side::Old).expect("read"), None);
-    assert!(fixture.intent(moved.ino, Side::Old).expect("read").is_some());
-    assert!(fixture.intent(waiting.ino, Side::New).expect("read").is_some());
+    assert_eq!(fixture.intent(waiting.link, Side::Old).expect("read"), None);
+    assert!(fixture.intent(moved.link, Side::Old).expect("read").is_some());
+    assert!(fixture.intent(waiting.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.slices().expect("read")[0].stage, Stage::Complete);
 }
 
@@ -174,7 +175,7 @@ fn blocked(path: &str) -> NewFinding {
 fn that_an_object_is_blocked_is_over_when_it_got_through_was_renamed_or_was_removed() {
     let fixture = Fixture::new();
     let block = |node: &Node, path: &str| {
-        let refusal = fixture.intent_blocked(node.ino, Side::New, BlockReason::Unsupported, blocked(path));
+        let refusal = fixture.intent_blocked(node.link, Side::New, BlockReason::Unsupported, blocked(path));
         run(refusal).expect("noted");
     };
     let (got_through, renamed, removed) = (fixture.file("a"), fixture.file("b"), fixture.file("c"));

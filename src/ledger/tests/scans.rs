@@ -9,12 +9,12 @@ fn found_names_become_nodes_with_a_replica_and_are_found_again_unchanged() {
     let nodes = fixture.list(Ino::ROOT, &["f", "d/"], Side::New, &scan);
     assert_eq!(nodes.iter().map(|node| node.kind).collect::<Vec<_>>(), [Kind::File, Kind::Directory]);
     assert_eq!((nodes[0].version, nodes[0].size, nodes[0].origin), (Version::FIRST, 7, Origin::Listed));
-    let replicas = fixture.replicas(nodes[0].ino).expect("read");
+    let replicas = fixture.replicas(nodes[0].link).expect("read");
     assert_eq!(replicas.old, None);
     assert_eq!(replicas.new.expect("found there").receipt.etag, ETag::new("found"));
     assert_eq!(fixture.list(Ino::ROOT, &["d/", "f"], Side::Old, &scan), [nodes[1].clone(), nodes[0].clone()]);
-    assert_eq!(fixture.replicas(nodes[0].ino).expect("read").old, None, "a replica is not invented");
-    assert_eq!(fixture.intent(nodes[0].ino, Side::Old).expect("read"), None);
+    assert_eq!(fixture.replicas(nodes[0].link).expect("read").old, None, "a replica is not invented");
+    assert_eq!(fixture.intent(nodes[0].link, Side::Old).expect("read"), None);
     fixture.assert_clean();
 }
 

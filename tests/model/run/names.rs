@@ -1,7 +1,7 @@
 //! Names: making, removing, renaming, listing.
 
 use bridgefs::ledger::{AttrChange, NewNode, Node, RenameMode};
-use bridgefs::object::{Attrs, Ino, Kind};
+use bridgefs::object::{Attrs, Ino, Kind, LinkId};
 
 use super::{Check, Did, Run};
 use crate::step::Path;
@@ -40,7 +40,7 @@ impl Run {
     /// P3, P11: exactly the names of the model, or an error.
     pub(crate) async fn check_list(&mut self, dir: &str, ino: Ino) -> Check<Vec<Node>> {
         let bridge = self.world.bridge();
-        let (mut after, mut nodes) = (Ino(0), Vec::new());
+        let (mut after, mut nodes) = (LinkId(0), Vec::new());
         loop {
             let page = bridge.list(ino, after, 3).await;
             let Did::Yes(page) = self.judge(&format!("listing of `/{dir}`"), page)? else {
@@ -48,7 +48,7 @@ impl Run {
             };
             let page = page.map_err(|kind| format!("listing of `/{dir}`: {kind:?}"))?;
             let Some(last) = page.last() else { break };
-            after = last.ino;
+            after = last.link;
             nodes.extend(page);
         }
         let mut found: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();

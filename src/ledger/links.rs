@@ -1,0 +1,161 @@
+//! Further names of a node (hard links). The row with the node's own number carries one of its names; each
+//! further name has a row of its own, whose place, replicas and intents are its own and all else is a copy.
+//! Every name is an object of its own in the stores.
+
+use rusqlite::Connection;
+
+use super::intents::{want, want_on};
+use super::replicas::{self, ReplicaRow};
+use super::transaction::Tx;
+use super::tree::{exists, require_leaf};
+use super::{
+    Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets, nodes,
+    paths, tombstones,
+};
+use crate::object::{Ino, LinkId, NanoTime, Side, Version};
+
+/// The most names that a node may have: that of ext4.
+const LINKS_MAX: u32 = 65_000;
+
+impl Ledger {
+    /// Every name of a node, the one with its own number first.
+    pub fn names(&self, ino: Ino) -> LedgerResult<Vec<LinkId>> {
+        self.read(|conn| match nodes::find(conn, ino)? {
+            Some(node) => names(conn, &node),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    /// What `side` holds of the node's current content under another name than this one.
+    pub fn twin(&self, node: &Node, side: Side) -> LedgerResult<Option<(LinkId, Replica)>> {
+        self.read(|conn| {
+            for name in names(conn, node)?.into_iter().filter(|name| *name != node.link) {
+                if let Some(row) = replicas::find(conn, name, side)?.filter(|row| is_current(row, node)) {
+                    return Ok(Some((name, row.into_replica(conn)?)));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Durable. Gives a node that is no directory a further name -> the node under that name. Errors:
+    /// `NotFound`, `IsADirectory`, `Exists`, `NotADirectory` (the parent), `TooManyLinks`.
+    pub async fn link(&self, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> LedgerResult<Node> {
+        let name = name.to_owned();
+        self.durable(move |tx| link(tx, ino, parent, &name, now)).await
+    }
+}
+
+fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> LedgerResult<Node> {
+    let mut node = nodes::required(tx.conn, ino)?;
+    require_leaf(&node)?;
+    nodes::directory(tx.conn, parent)?;
+    if nodes::child(tx.conn, parent, name)?.is_some() {
+        return Err(exists(parent, name));
+    }
+    if node.links >= LINKS_MAX {
+        let detail = format!("node {ino} has {LINKS_MAX} names, which is the most");
+        return Err(LedgerError::new(LedgerErrorKind::TooManyLinks, detail));
+    }
+    node.links += 1;
+    node.ctime = now;
+    // The mount has made this name, so a store that comes to be written must get it.
+    node.origin = Origin::Mount;
+    nodes::update(tx.conn, &node)?;
+    let further = Node { link: LinkId(tx.inos.take(tx.conn)?.0), parent, name: name.into(), ..node };
+    nodes::insert(tx.conn, &further)?;
+    nodes::touch(tx.conn, parent, now)?;
+    if further.version > Version::UNCOMMITTED {
+        want_everywhere(tx.conn, further.link, now)?;
+    }
+    Ok(further)
+}
+
+/// Every name of a node, the one with its own number first.
+pub(super) fn names(conn: &Connection, node: &Node) -> LedgerResult<Vec<LinkId>> {
+    let mut names = vec![LinkId::first(node.ino)];
+    if node.links > 1 {
+        let mut statement = conn.prepare_cached("SELECT ino FROM nodes WHERE link_of = ?1 ORDER BY ino")?;
+        let rows = statement.query_map([node.ino.0], |row| row.get(0).map(LinkId))?;
+        names.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    Ok(names)
+}
+
+/// Asks for every name of a node to be brought up to date: the first one on the sides that its slice writes.
+pub(super) fn want_all(conn: &Connection, node: &Node, targets: Targets, now: NanoTime) -> LedgerResult<()> {
+    let names = names(conn, node)?;
+    let (first, further) = names.split_first().expect("a node has a name");
+    want_on(conn, *first, targets, now)?;
+    further.iter().try_for_each(|name| want_everywhere(conn, *name, now))
+}
+
+/// Asks both sides, because a further name may stand in another slice than the node's first one. An intent
+/// for a store that is not written is dropped when it is looked at.
+pub(super) fn want_everywhere(conn: &Connection, name: LinkId, now: NanoTime) -> LedgerResult<()> {
+    want_on(conn, name, Targets { old: true, new: true }, now)
+}
+
+/// A node keeps its number when the name that carries it goes: that name and a further one change places
+/// -> the node under the same name as before, which another row can be taken away for.
+pub(super) fn free_to_go(tx: &Tx<'_>, node: &Node) -> LedgerResult<Node> {
+    let first = LinkId::first(node.ino);
+    let further = match names(tx.conn, node)?.get(1) {
+        Some(further) if node.link == first => *further,
+        Some(_) | None => return Ok(node.clone()),
+    };
+    let other = nodes::required_name(tx.conn, further)?;
+    // Through a place and a number that nothing can have: two rows never share one.
+    nodes::place(tx.conn, first, Ino(0), "")?;
+    nodes::place(tx.conn, further, node.parent, &node.name)?;
+    nodes::place(tx.conn, first, other.parent, &other.name)?;
+    for table in ["replicas", "intents"] {
+        let mut renumber = tx.conn.prepare_cached(&format!("UPDATE {table} SET ino = ?2 WHERE ino = ?1"))?;
+        renumber.execute([first.0, 0])?;
+        renumber.execute([further.0, first.0])?;
+        renumber.execute([0, further.0])?;
+    }
+    Ok(Node { link: further, ..node.clone() })
+}
+
+/// What a name that goes had on a store is left to the node's first name, if that has no current object
+/// there: the content is never deleted before it stands under another name. Answers what the first name had
+/// there instead, or `None` if nothing was left to it.
+pub(super) fn inherit(
+    tx: &mut Tx<'_>,
+    node: &Node,
+    side: Side,
+    row: &ReplicaRow,
+) -> LedgerResult<Option<Inherited>> {
+    let heir = LinkId::first(node.ino);
+    if node.link == heir || !is_current(row, node) {
+        return Ok(None);
+    }
+    let before = replicas::find(tx.conn, heir, side)?;
+    if before.as_ref().is_some_and(|before| is_current(before, node)) {
+        return Ok(None);
+    }
+    let path = paths::key_in_tree(tx.conn, heir)?;
+    let stands_at = row.key_or_path(tx.conn)?;
+    replicas::delete(tx.conn, node.link, side)?;
+    if stands_at == path {
+        tombstones::remove(tx.conn, side, path.as_str())?;
+    }
+    let key = (stands_at != path).then_some(stands_at);
+    replicas::put(tx.conn, side, &ReplicaRow { link: heir, key, ..row.clone() })?;
+    want(tx.conn, heir, side, tx.now)?;
+    let given_up =
+        before.map(|before| ReplicaRow { key: Some(before.key.clone().unwrap_or(path)), ..before });
+    Ok(Some(Inherited { given_up }))
+}
+
+/// A replica was left to the first name.
+pub(super) struct Inherited {
+    /// What the first name had before, with the key under which it stands.
+    pub(super) given_up: Option<ReplicaRow>,
+}
+
+/// Whether the object is the node's content as it is now.
+fn is_current(row: &ReplicaRow, node: &Node) -> bool {
+    row.version == node.version && row.state != ReplicaState::Mismatched
+}
