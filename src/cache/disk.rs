@@ -8,7 +8,15 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, copy_file_range, fallocate};
+use nix::unistd::{Whence, lseek};
+
+/// No file system allocates in larger units; a file that takes more than its length rounded up to this
+/// has space beyond its end.
+const ALLOCATION_MAX: u64 = 64 << 10;
+/// What is copied at a time where it has to go through memory.
+const COPY_PIECE_BYTES: usize = 1 << 20;
 
 mod ioctl {
     nix::ioctl_write_int!(ficlone, 0x94, 9);
@@ -80,11 +88,83 @@ pub(super) fn read_up_to(file: &File, offset: u64, len: usize) -> io::Result<Byt
     Ok(buffer.into())
 }
 
+/// What can be done to a range of a file beside writing it. None of it changes the length.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RangeChange {
+    /// Takes disk space for it.
+    Allocate,
+    /// Makes it zeros that have their disk space.
+    Zero,
+    /// Makes it a hole.
+    Punch,
+}
+
+/// Changes a range of a file.
+pub(super) fn change_range(file: &File, change: RangeChange, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (to_off(offset)?, to_off(len)?);
+    let how = match change {
+        RangeChange::Allocate => FallocateFlags::empty(),
+        RangeChange::Zero => FallocateFlags::FALLOC_FL_ZERO_RANGE,
+        RangeChange::Punch => FallocateFlags::FALLOC_FL_PUNCH_HOLE,
+    };
+    loop {
+        match fallocate(file, how | FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len) {
+            Err(Errno::EINTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
 /// Gives the disk space of a range back; the file keeps its length.
 pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let (offset, len) = (to_off(offset)?, to_off(len)?);
-    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    fallocate(file, flags, offset, len).map_err(io::Error::from)
+    change_range(file, RangeChange::Punch, offset, len)
+}
+
+/// Gives back the disk space that a file of this length takes beyond its end.
+pub(super) fn cut_beyond(path: &Path, len: u64) -> io::Result<()> {
+    if allocated(&fs::metadata(path)?) > len.next_multiple_of(ALLOCATION_MAX) {
+        open_existing(path)?.set_len(len)?;
+    }
+    Ok(())
+}
+
+/// What a place in a file can be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sought {
+    /// Written bytes.
+    Data,
+    /// A hole; there is one at the end of each file.
+    Hole,
+}
+
+/// Where the next data or hole begins, at `offset` or after it; `None` beyond the last. Moves the cursor.
+pub(super) fn seek(file: &File, sought: Sought, offset: u64) -> io::Result<Option<u64>> {
+    let whence = match sought {
+        Sought::Data => Whence::SeekData,
+        Sought::Hole => Whence::SeekHole,
+    };
+    match lseek(file, to_off(offset)?, whence) {
+        Ok(at) => u64::try_from(at).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies up to `len` bytes from one file into another, or within one -> how many; 0 at the end of `from`.
+pub(super) fn copy_range(from: &File, at: u64, to: &File, target: u64, len: u64) -> io::Result<u64> {
+    let (mut source, mut sink) = (to_off(at)?, to_off(target)?);
+    let most = usize::try_from(len).unwrap_or(usize::MAX);
+    match copy_file_range(from, Some(&mut source), to, Some(&mut sink), most) {
+        Ok(copied) => Ok(copied as u64),
+        Err(Errno::EINTR) => copy_range(from, at, to, target, len),
+        // Not every file system can; through memory all can.
+        Err(Errno::EXDEV | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+            let piece = read_up_to(from, at, most.min(COPY_PIECE_BYTES))?;
+            to.write_all_at(&piece, target)?;
+            Ok(piece.len() as u64)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn to_off(value: u64) -> io::Result<i64> {

@@ -33,7 +33,7 @@ use blocks::{Adoption, Blocks, Limits, Name};
 use disk::{DiskOf, SpaceProbe};
 pub use error::{CacheError, NoSpace};
 pub use options::{CacheOptions, CacheStats, DiskSpace, KeepFree, Promotion};
-pub use staged::{Fill, Lease, Snapshot};
+pub use staged::{FileEnd, Fill, Found, Lease, RangeChange, Region, Snapshot};
 use staged::{Refusal, StagedArea};
 use volume::Layout;
 
@@ -123,6 +123,8 @@ impl Cache {
             Err(Refusal::Absent) => return Ok(Promotion::Absent),
         };
         let path = self.staged.path(ino);
+        // Space that was taken beyond the end is of no use to a content that does not change.
+        disk::cut_beyond(&path, content.size)?;
         match self.blocks.adopt(&path, Name { ino, version }, content)? {
             Adoption::Moved => {}
             Adoption::Declined => drop(disk::remove(&path)?),

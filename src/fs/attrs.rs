@@ -9,6 +9,9 @@ use super::{Fs, FsError, FsResult};
 use crate::ledger::{AttrChange, Node};
 use crate::object::{Ino, Kind, NanoTime};
 
+/// The unit of `st_blocks`, in bytes.
+const BLOCK_UNIT: u64 = 512;
+
 /// What `stat` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileInfo {
@@ -24,6 +27,9 @@ pub struct FileInfo {
     pub gid: u32,
     /// Bytes.
     pub size: u64,
+    /// Disk space, in units of 512 bytes: of a file that is being changed what its local file takes, else
+    /// what its bytes need, because that is what a store keeps of it.
+    pub blocks: u64,
     /// Last access: set by `utimens` only, as on a `noatime` mount.
     pub atime: NanoTime,
     /// Last change of content.
@@ -46,6 +52,7 @@ impl FileInfo {
             uid: node.attrs.uid,
             gid: node.attrs.gid,
             size: node.size,
+            blocks: blocks_of(node.kind, node.size),
             atime: node.atime,
             mtime: node.attrs.mtime,
             ctime: node.ctime,
@@ -218,6 +225,11 @@ fn apply_to(node: &mut Node, change: &AttrChange) {
     node.ctime = ctime;
 }
 
+/// A link's target is kept in the ledger, beside its other attributes.
+fn blocks_of(kind: Kind, size: u64) -> u64 {
+    if kind == Kind::Symlink { 0 } else { size.div_ceil(BLOCK_UNIT) }
+}
+
 /// While a file is staged, its local file is the truth about length and times.
 fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
     let mut info = FileInfo::of(node);
@@ -228,10 +240,14 @@ fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
         ContentState::Staged(lease) => {
             let live = inode.times();
             info.size = lease.len();
+            info.blocks = lease.allocated().div_ceil(BLOCK_UNIT);
             info.mtime = live.mtime.unwrap_or(info.mtime);
             info.ctime = live.ctime.map_or(info.ctime, |ctime| ctime.max(info.ctime));
         }
-        ContentState::Clean(content) => info.size = content.size(),
+        ContentState::Clean(content) => {
+            info.size = content.size();
+            info.blocks = blocks_of(info.kind, info.size);
+        }
         ContentState::Idle => {}
     }
     info

@@ -8,7 +8,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::inodes::OpenInode;
 use super::{FsError, FsResult};
 use crate::bridge::BridgeErrorKind;
-use crate::cache::Lease;
+use crate::cache::{Found, Lease, RangeChange, Region};
 
 /// Runs short local I/O where it is called: on a kernel thread at once; on a worker of the runtime after
 /// its other tasks were handed over, so that a slow disk does not hold up the network.
@@ -42,9 +42,39 @@ pub(super) fn set_len(inode: &OpenInode, lease: &Lease, len: u64) -> FsResult<()
     blocking(|| lease.set_len(len)).map_err(|e| failed_change(inode, "set the length of a staged file", &e))
 }
 
-/// A full disk or a file that would be too large is an answer; anything else leaves the content in doubt.
+/// Takes disk space for a range, zeroes it, or gives its space back.
+pub(super) fn change_range(
+    inode: &OpenInode,
+    lease: &Lease,
+    change: RangeChange,
+    offset: u64,
+    len: u64,
+) -> FsResult<()> {
+    let changed = blocking(|| lease.change_range(change, offset, len));
+    changed.map_err(|e| failed_change(inode, "change a range of a staged file", &e))
+}
+
+/// Copies a range from another staged file, or from another place in the same one -> how many bytes.
+pub(super) fn copy_from(
+    inode: &OpenInode,
+    lease: &Lease,
+    from: (&Lease, u64),
+    offset: u64,
+    len: u64,
+) -> FsResult<u64> {
+    let copied = blocking(|| lease.copy_from(from.0, from.1, offset, len));
+    copied.map_err(|e| failed_change(inode, "copy between staged files", &e))
+}
+
+/// Where data or a hole begins in a staged file.
+pub(super) fn seek(lease: &Lease, region: Region, offset: u64) -> FsResult<Option<Found>> {
+    blocking(|| lease.seek(region, offset)).map_err(|e| explain("look for holes in a staged file", &e))
+}
+
+/// A full disk, a file that would be too large, and what the disk cannot do are answers; anything else
+/// leaves the content in doubt.
 fn failed_change(inode: &OpenInode, what: &str, error: &io::Error) -> FsError {
-    if !is_full(error) && error.kind() != ErrorKind::FileTooLarge {
+    if !is_full(error) && !matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::Unsupported) {
         tracing::error!(ino = %inode.ino(), %error, "could not {what}: writes to it are refused until it is closed");
         inode.refuse_writes();
     }
@@ -58,6 +88,9 @@ fn is_full(error: &io::Error) -> bool {
 fn explain(what: &str, error: &io::Error) -> FsError {
     if error.kind() == ErrorKind::FileTooLarge {
         return FsError::TooLarge;
+    }
+    if error.kind() == ErrorKind::Unsupported {
+        return FsError::Unsupported(format!("could not {what}: {error}"));
     }
     let kind = if is_full(error) { BridgeErrorKind::NoSpace } else { BridgeErrorKind::Damaged };
     FsError::bridge(kind, format!("could not {what}: {error}"))

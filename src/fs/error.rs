@@ -22,6 +22,9 @@ pub enum FsError {
     /// The end lies beyond what a file can have.
     #[error("the file would be too large")]
     TooLarge,
+    /// The disk under the local files cannot do this.
+    #[error("the disk cannot do this: {0}")]
+    Unsupported(String),
     /// The arguments make no sense for this node.
     #[error("{0}")]
     Invalid(&'static str),
@@ -42,7 +45,11 @@ impl FsError {
     pub fn bridge_kind(&self) -> Option<BridgeErrorKind> {
         match self {
             FsError::Bridge(error) => Some(error.kind()),
-            FsError::BadHandle | FsError::Refused(_) | FsError::TooLarge | FsError::Invalid(_) => None,
+            FsError::BadHandle
+            | FsError::Refused(_)
+            | FsError::TooLarge
+            | FsError::Unsupported(_)
+            | FsError::Invalid(_) => None,
         }
     }
 }

@@ -71,14 +71,11 @@ impl Fs {
         file.writable()?;
         file.inode.check_writes()?;
         let lease = self.make_staged(&file.inode, u64::MAX).await?;
-        let growth = match place {
-            // A gap takes no room on the disk.
-            Place::At(offset) => offset.saturating_add(len).saturating_sub(lease.len()).min(len),
-            Place::End => len,
+        let end = match place {
+            Place::At(offset) => offset.saturating_add(len),
+            Place::End => lease.len().saturating_add(len),
         };
-        if growth > 0 {
-            self.bridge.reserve(growth).await?;
-        }
+        self.make_room(&lease, end, len).await?;
         Ok(Writer { fs: self, file, lease, place })
     }
 

@@ -7,6 +7,7 @@
 //! | `staging` | the step from pinned content to a local file that can be changed |
 //! | `open` | open, create's second half, release |
 //! | `io` | read, write |
+//! | `ranges` | allocation, holes, copies between open files |
 //! | `commit` | flush, fsync, what happens when nobody is left to be told of a failure |
 //! | `attrs` | getattr, setattr |
 //! | `names` | lookup, create, mkdir, symlink, unlink, rmdir |
@@ -43,6 +44,7 @@ mod io;
 mod names;
 mod open;
 mod orphans;
+mod ranges;
 mod rename;
 mod staging;
 

@@ -17,6 +17,7 @@ impl From<FsError> for Errno {
             FsError::BadHandle => Errno::EBADF,
             FsError::Refused(_) => Errno::EIO,
             FsError::TooLarge => Errno::EFBIG,
+            FsError::Unsupported(_) => Errno::EOPNOTSUPP,
             FsError::Invalid(_) => Errno::EINVAL,
         };
         if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {

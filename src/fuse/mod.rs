@@ -5,16 +5,20 @@
 //! | `mountpoint` | the directory that is mounted on, and every reason not to |
 //! | `session` | mount, serve, unmount |
 //! | `ops` | one request, one call, one reply |
+//! | `data` | the requests about bytes that take more than one call |
+//! | `pages` | having the kernel write back what a mapping changed |
 //! | `replies` | what our answers look like to the kernel |
 //! | `hybrid` | on which thread an operation runs |
 //! | `invalidate` | telling the kernel what changed behind it |
 //! | `errno`, `time` | the kernel's words |
 
+mod data;
 mod errno;
 mod hybrid;
 mod invalidate;
 mod mountpoint;
 mod ops;
+mod pages;
 mod replies;
 mod session;
 mod time;

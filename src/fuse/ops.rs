@@ -1,9 +1,8 @@
 //! One request, one call, one reply.
 //!
 //! What is not here is answered by fuser with ENOSYS, which the kernel takes for the life of the mount as "do
-//! it yourself": `access` (the kernel checks modes itself), `lseek`, `fallocate` (then EOPNOTSUPP, on
-//! which glibc writes zeros), `copy_file_range` (then it copies), `poll`, locks (then they are local to
-//! this host, which is right). Extended attributes are the same for now.
+//! it yourself": `access` (the kernel checks modes itself), `poll`, locks (then they are local to this
+//! host, which is right). Extended attributes are the same for now.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -14,20 +13,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use metrics::{counter, histogram};
 use tokio::runtime::Handle;
 
 use super::errno;
 use super::hybrid;
+use super::pages::KernelPages;
 use super::replies::{self, Entries, Refuse};
 use super::time;
 use crate::clock::{Clock, Instant};
-use crate::fs::{Access, Caller, Fs, FsResult, HandleId, Place, SetAttrs, Truncate};
+use crate::fs::{Access, Caller, Fs, FsResult, HandleId, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
 use crate::object::{Device, Ino, Kind};
@@ -59,11 +59,12 @@ pub(super) struct Adapter {
     pub(super) clock: Clock,
     /// How long the kernel may believe names and attributes.
     pub(super) ttl: Duration,
+    pub(super) pages: KernelPages,
 }
 
 impl Adapter {
     /// Runs `work`, measures it, and replies with its value or its errno.
-    fn serve<R, T>(
+    pub(super) fn serve<R, T>(
         &self,
         operation: &'static str,
         reply: R,
@@ -84,7 +85,7 @@ impl Adapter {
         });
     }
 
-    fn fs(&self) -> Arc<Fs> {
+    pub(super) fn fs(&self) -> Arc<Fs> {
         Arc::clone(&self.fs)
     }
 
@@ -113,7 +114,7 @@ async fn fill(fs: &Fs, dir: HandleId, offset: u64, ttl: Duration, reply: &mut im
     }
 }
 
-fn measure(operation: &'static str, started: Instant, errno: Option<&Errno>) {
+pub(super) fn measure(operation: &'static str, started: Instant, errno: Option<&Errno>) {
     histogram!(FUSE_SECONDS.name, "operation" => operation).record(started.elapsed());
     if let Some(errno) = errno {
         counter!(FUSE_ERRORS.name, "operation" => operation, "errno" => errno::word(*errno)).increment(1);
@@ -325,36 +326,48 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        // The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place
-        // whatever the descriptor says.
-        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let place = match flags.0 & libc::O_APPEND != 0 && !mapped {
-            true => Place::End,
-            false => Place::At(offset),
-        };
-        let (handle, started) = (HandleId(fh.0), Instant::now());
-        let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
-        // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
-        let at_once = || {
-            let ready = self.fs.writer_at_once(handle, place, data.len() as u64)?;
-            Some(ready.and_then(|writer| writer.write(data)))
-        };
-        match hybrid::at_once(&self.runtime, "write", at_once) {
-            Some(Some(written)) => {
-                let written = written.map_err(Errno::from);
-                measure("write", started, written.as_ref().err());
-                match written {
-                    Ok(()) => reply.written(size),
-                    Err(errno) => reply.error(errno),
-                }
-            }
-            Some(None) => {
-                let (fs, data) = (self.fs(), Box::<[u8]>::from(data));
-                let work = async move { Ok(fs.write(handle, place, &data).await?) };
-                self.serve("write", reply, work, move |reply, ()| reply.written(size));
-            }
-            None => reply.error(Errno::EIO),
-        }
+        self.write_data(fh, offset, data, write_flags, flags, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.allocate(fh, offset, length, mode, reply);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.seek(ino, fh, offset, whence, reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.copy((fh_in, offset_in), (fh_out, offset_out), len, reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite,
 };
 
 use super::time;
@@ -42,6 +42,7 @@ refuse!(
     ReplyDirectoryPlus,
     ReplyEmpty,
     ReplyEntry,
+    ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
     ReplyWrite
@@ -63,7 +64,7 @@ pub(super) fn attr(info: &FileInfo) -> FileAttr {
     FileAttr {
         ino: INodeNo(info.ino.0),
         size: info.size,
-        blocks: info.size.div_ceil(512),
+        blocks: info.blocks,
         atime: time::system(info.atime),
         mtime: time::system(info.mtime),
         ctime: time::system(info.ctime),

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::invalidate::Invalidator;
 use super::mountpoint::{self, FS_TYPE, MountError};
 use super::ops::Adapter;
+use super::pages::KernelPages;
 use crate::clock::Clock;
 use crate::fs::Fs;
 
@@ -82,7 +83,13 @@ pub fn mount(
     let device = open_device()?;
     mount_device(&device, &path, options)?;
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
-    let adapter = Adapter { fs, runtime, clock: options.clock.clone(), ttl: options.ttl };
+    let adapter = Adapter {
+        fs,
+        runtime,
+        clock: options.clock.clone(),
+        ttl: options.ttl,
+        pages: KernelPages::default(),
+    };
     match serve(adapter, device, options.threads) {
         Ok((ended, invalidator)) => {
             let device = mountpoint::mounted_at(&path).ok().flatten().map(|line| line.device);
@@ -138,7 +145,9 @@ fn serve(
     let mut config = Config::default();
     config.n_threads = Some(threads.max(2));
     config.acl = SessionACL::All;
+    let pages = adapter.pages.clone();
     let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+    pages.connect(session.notifier());
     let invalidator = Invalidator::start(session.notifier())?;
     let (tell, ended) = watch::channel(None);
     let run = move || {

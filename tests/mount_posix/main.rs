@@ -4,6 +4,9 @@
 
 mod content;
 mod links;
+mod mapping;
 mod names;
 mod programs;
+mod ranges;
 mod rig;
+mod sync;

@@ -28,7 +28,7 @@ pub(crate) struct Rig {
     pub(crate) fs: Arc<Fs>,
     pub(crate) stores: PerSide<Arc<MemoryStore>>,
     pub(crate) runtime: Runtime,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Rig {
@@ -51,7 +51,7 @@ impl Rig {
         std::fs::create_dir(&at).expect("a mountpoint");
         let options = MountOptions::default();
         let mounted = mount(Arc::clone(&fs), &at, &options, runtime.handle().clone()).expect("a mount");
-        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, runtime, _dir: dir }
+        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, runtime, dir }
     }
 
     /// A path in the mount.
@@ -62,6 +62,23 @@ impl Rig {
     /// The mountpoint.
     pub(crate) fn root(&self) -> &Path {
         self.mounted.as_ref().expect("mounted").path()
+    }
+
+    /// A directory on the disk that the state directory is on.
+    pub(crate) fn native(&self) -> PathBuf {
+        let native = self.dir.path().join("native");
+        std::fs::create_dir_all(&native).expect("a directory");
+        native
+    }
+
+    /// Does the same in the mount and on the native disk: what it tells must be the same.
+    pub(crate) fn same_as_native(&self, what: impl Fn(&Path) -> Vec<String>) {
+        let (native, here) = (what(&self.native()), what(self.root()));
+        for (native, here) in native.iter().zip(&here) {
+            assert_eq!(here, native, "the mount is left, the native disk is right");
+        }
+        assert_eq!(here.len(), native.len());
+        assert!(!here.is_empty(), "nothing was compared");
     }
 
     pub(crate) fn mounted(&self) -> &Mounted {

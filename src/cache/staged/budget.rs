@@ -70,6 +70,11 @@ impl Charge {
         Charge { budget: Arc::clone(budget), bytes: Mutex::new(bytes) }
     }
 
+    /// The share, as it was last counted.
+    pub(super) fn bytes(&self) -> u64 {
+        *self.bytes.lock()
+    }
+
     /// Asks the file what it takes now -> by how much it grew.
     pub(super) fn update(&self, file: &File) -> io::Result<u64> {
         // The lock spans the question: of two writers the later answer must be the one that stays.

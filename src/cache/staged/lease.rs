@@ -36,7 +36,7 @@ impl Lease {
         Lease(Arc::new(hold))
     }
 
-    fn content(&self) -> &Content {
+    pub(super) fn content(&self) -> &Content {
         &self.0.content
     }
 
@@ -53,7 +53,7 @@ impl Lease {
     /// Writes all of `data`, or says why not; then a part of it may be there. A gap before it reads as
     /// zeros. Writers of different places do not wait for each other.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let end = end_of(offset, data)?;
+        let end = end_of(offset, data.len() as u64)?;
         let gate = self.content().gate.read();
         let writing = self.content().begin_write();
         let written = self.put(offset, data);
@@ -72,7 +72,7 @@ impl Lease {
         let gate = self.content().gate.write();
         let writing = self.content().begin_write();
         let offset = self.len();
-        let end = end_of(offset, data)?;
+        let end = end_of(offset, data.len() as u64)?;
         let written = self.put(offset, data);
         if written.is_ok() {
             self.content().reached(end);
@@ -159,26 +159,30 @@ impl Lease {
         &self.0.file
     }
 
-    /// A full disk is tried again after cached blocks have made room: writes matter more than they do.
     fn put(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.area.blocks.leave_room_for_ledger(data.len() as u64)?;
-        match self.0.file.write_all_at(data, offset) {
-            Err(e) if disk::is_full(&e) && self.0.area.blocks.free_disk(data.len() as u64) > 0 => {
-                self.0.file.write_all_at(data, offset)
-            }
+        self.with_room(data.len() as u64, || self.0.file.write_all_at(data, offset))
+    }
+
+    /// Does what takes up to `need` bytes of disk. A full disk is tried again after cached blocks have
+    /// made room: changes matter more than they do.
+    pub(super) fn with_room<T>(&self, need: u64, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        self.0.area.blocks.leave_room_for_ledger(need)?;
+        match work() {
+            Err(e) if disk::is_full(&e) && self.0.area.blocks.free_disk(need) > 0 => work(),
             other => other,
         }
     }
 
     /// After the gate: what follows may evict, which is I/O on other files.
-    fn recount(&self) -> io::Result<()> {
+    pub(super) fn recount(&self) -> io::Result<()> {
         let grown = self.content().charge.update(&self.0.file)?;
         self.0.area.grew(grown);
         Ok(())
     }
 }
 
-fn end_of(offset: u64, data: &[u8]) -> io::Result<u64> {
-    let end = offset.checked_add(data.len() as u64).filter(|end| i64::try_from(*end).is_ok());
+/// Where `len` bytes at `offset` end.
+pub(super) fn end_of(offset: u64, len: u64) -> io::Result<u64> {
+    let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok());
     end.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the end lies beyond what a file can have"))
 }

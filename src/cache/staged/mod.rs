@@ -19,6 +19,7 @@ mod content;
 mod fill;
 mod lease;
 mod outgoing;
+mod range;
 mod snapshot;
 
 pub(super) use budget::Budget;
@@ -29,6 +30,7 @@ use fill::{Covered, PartFile};
 use lease::Hold;
 pub use lease::Lease;
 pub(super) use outgoing::Refusal;
+pub use range::{FileEnd, Found, RangeChange, Region};
 pub use snapshot::Snapshot;
 
 /// After so many bytes of growth the limits of the cached versions are looked at: staged data takes

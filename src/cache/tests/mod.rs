@@ -15,6 +15,7 @@ mod directory;
 mod fetch;
 mod limits;
 mod promote;
+mod range;
 mod staged;
 mod staged_model;
 mod version_model;

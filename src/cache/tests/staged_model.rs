@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{new_cache, open};
+use crate::cache::{FileEnd, Lease, RangeChange, Region};
 use crate::object::Ino;
 
 #[derive(Debug, Clone)]
@@ -10,10 +11,22 @@ enum Step {
     Write { offset: u16, data: Vec<u8> },
     Append(Vec<u8>),
     SetLen(u16),
+    Change { change: RangeChange, offset: u16, len: u16 },
+    CopyWithin { from: u16, to: u16, len: u16 },
+    Seek(u16),
     Read { offset: u16, len: u16 },
     Snapshot,
     Lease,
     Restart,
+}
+
+fn change() -> impl Strategy<Value = RangeChange> {
+    let end = prop_oneof![Just(FileEnd::Stays), Just(FileEnd::Reaches)];
+    (end, 0..3).prop_map(|(end, which)| match which {
+        0 => RangeChange::Allocate(end),
+        1 => RangeChange::Zero(end),
+        _ => RangeChange::Punch,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -22,6 +35,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<u16>(), data()).prop_map(|(offset, data)| Step::Write { offset, data }),
         2 => data().prop_map(Step::Append),
         1 => any::<u16>().prop_map(Step::SetLen),
+        2 => (change(), any::<u16>(), 1..u16::MAX)
+            .prop_map(|(change, offset, len)| Step::Change { change, offset, len }),
+        1 => (any::<u16>(), any::<u16>(), any::<u16>())
+            .prop_map(|(from, to, len)| Step::CopyWithin { from, to, len }),
+        1 => any::<u16>().prop_map(Step::Seek),
         3 => (any::<u16>(), any::<u16>()).prop_map(|(offset, len)| Step::Read { offset, len }),
         1 => Just(Step::Snapshot),
         1 => Just(Step::Lease),
@@ -33,6 +51,40 @@ fn write(model: &mut Vec<u8>, offset: usize, data: &[u8]) {
     if !data.is_empty() {
         model.resize(model.len().max(offset + data.len()), 0);
         model[offset..offset + data.len()].copy_from_slice(data);
+    }
+}
+
+fn change_range(model: &mut Vec<u8>, change: RangeChange, offset: usize, len: usize) {
+    let (end, zeroed) = match change {
+        RangeChange::Allocate(end) => (end, false),
+        RangeChange::Zero(end) => (end, true),
+        RangeChange::Punch => (FileEnd::Stays, true),
+    };
+    if end == FileEnd::Reaches {
+        model.resize(model.len().max(offset + len), 0);
+    }
+    if zeroed {
+        let to = model.len().min(offset + len);
+        model[offset.min(to)..to].fill(0);
+    }
+}
+
+/// What is called a hole is zeros, and data begins where it ends.
+fn check_holes(lease: &Lease, model: &[u8], offset: u64) {
+    for region in [Region::Data, Region::Hole] {
+        let Some(found) = lease.seek(region, offset).unwrap() else {
+            assert!(offset >= model.len() as u64, "only beyond the end is nothing");
+            return;
+        };
+        assert_eq!(found.len, model.len() as u64);
+        let hole = found.hole.start..found.hole.end;
+        let bytes = part(
+            model,
+            usize::try_from(hole.start).unwrap(),
+            usize::try_from(hole.end - hole.start).unwrap(),
+        );
+        assert!(bytes.iter().all(|byte| *byte == 0), "{region:?} at {offset}: {found:?}");
+        assert!(found.at.is_none_or(|at| at >= offset && at <= found.len));
     }
 }
 
@@ -68,6 +120,20 @@ proptest! {
                     model.resize(usize::from(len), 0);
                     prop_assert_ne!(lease.generation(), before);
                 }
+                Step::Change { change, offset, len } => {
+                    lease.change_range(change, u64::from(offset), u64::from(len)).unwrap();
+                    change_range(&mut model, change, usize::from(offset), usize::from(len));
+                    prop_assert_ne!(lease.generation(), before);
+                }
+                Step::CopyWithin { from, to, len } => {
+                    let len = len.min(from.abs_diff(to));
+                    let copied = lease.copy_from(&lease, from.into(), to.into(), len.into()).unwrap();
+                    let bytes = part(&model, usize::from(from), usize::from(len)).to_vec();
+                    prop_assert_eq!(copied, bytes.len() as u64);
+                    write(&mut model, usize::from(to), &bytes);
+                    prop_assert_ne!(lease.generation(), before);
+                }
+                Step::Seek(offset) => check_holes(&lease, &model, offset.into()),
                 Step::Read { offset, len } => {
                     let got = lease.read_at(u64::from(offset), usize::from(len)).unwrap();
                     prop_assert_eq!(&got[..], part(&model, usize::from(offset), usize::from(len)));

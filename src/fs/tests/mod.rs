@@ -1,5 +1,6 @@
 mod content;
 mod orphans;
+mod ranges;
 mod rig;
 mod stores;
 mod tree;
