@@ -25,6 +25,12 @@ pub enum FsError {
     /// The arguments make no sense for this node.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Only the owner may do this.
+    #[error("only the owner of the file may do this")]
+    NotOwner,
+    /// An extended attribute that cannot be kept here.
+    #[error("{0}")]
+    NotKept(&'static str),
 }
 
 impl FsError {
@@ -42,7 +48,12 @@ impl FsError {
     pub fn bridge_kind(&self) -> Option<BridgeErrorKind> {
         match self {
             FsError::Bridge(error) => Some(error.kind()),
-            FsError::BadHandle | FsError::Refused(_) | FsError::TooLarge | FsError::Invalid(_) => None,
+            FsError::BadHandle
+            | FsError::Refused(_)
+            | FsError::TooLarge
+            | FsError::Invalid(_)
+            | FsError::NotKept(_)
+            | FsError::NotOwner => None,
         }
     }
 }

@@ -18,6 +18,8 @@ impl From<FsError> for Errno {
             FsError::Refused(_) => Errno::EIO,
             FsError::TooLarge => Errno::EFBIG,
             FsError::Invalid(_) => Errno::EINVAL,
+            FsError::NotOwner => Errno::EPERM,
+            FsError::NotKept(_) => Errno::EOPNOTSUPP,
         };
         if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
             tracing::warn!(%error, errno = errno.code(), "an operation failed");
@@ -35,6 +37,10 @@ impl From<FsError> for Errno {
 /// - `Loop` is `EINVAL`, as rename(2) says; `ELOOP` is about symbolic links.
 /// - `CrossSlice` is `EXDEV`: `mv` then copies, which is what is needed.
 /// - `IllegalName` is `EINVAL`, as on other file systems whose names are limited (vfat, cifs).
+/// - `NoSpace` is `ENOSPC` for extended attributes too, as on ext4 when their block is full; `E2BIG` is a
+///   single value over the kernel's own limit.
+/// - `NotKept` is `EOPNOTSUPP`, also for attributes that the bridge keeps for itself: programs that copy
+///   all attributes take it as "cannot be kept here" and go on, which they do not after `EPERM`.
 /// - `Damaged` is `EIO`, not `EUCLEAN`: hardly any program knows the latter.
 fn of_bridge(kind: BridgeErrorKind) -> Errno {
     match kind {
@@ -47,6 +53,7 @@ fn of_bridge(kind: BridgeErrorKind) -> Errno {
         BridgeErrorKind::CrossSlice => Errno::EXDEV,
         BridgeErrorKind::NameTooLong => Errno::ENAMETOOLONG,
         BridgeErrorKind::NoSpace => Errno::ENOSPC,
+        BridgeErrorKind::NoAttribute => Errno::ENODATA,
         BridgeErrorKind::Stale => Errno::ESTALE,
         BridgeErrorKind::Unavailable | BridgeErrorKind::Damaged => Errno::EIO,
     }

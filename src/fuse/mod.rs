@@ -5,6 +5,8 @@
 //! | `mountpoint` | the directory that is mounted on, and every reason not to |
 //! | `session` | mount, serve, unmount |
 //! | `ops` | one request, one call, one reply |
+//! | `xattr` | the same for extended attributes |
+//! | `killpriv` | which requests end set-ID bits and capabilities |
 //! | `replies` | what our answers look like to the kernel |
 //! | `hybrid` | on which thread an operation runs |
 //! | `invalidate` | telling the kernel what changed behind it |
@@ -13,11 +15,13 @@
 mod errno;
 mod hybrid;
 mod invalidate;
+mod killpriv;
 mod mountpoint;
 mod ops;
 mod replies;
 mod session;
 mod time;
+mod xattr;
 
 pub use invalidate::{Invalidate, Invalidator};
 pub use mountpoint::{MountError, is_mounted, prepare};

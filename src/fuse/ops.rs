@@ -3,7 +3,7 @@
 //! What is not here is answered by fuser with ENOSYS, which the kernel takes for the life of the mount as "do
 //! it yourself": `access` (the kernel checks modes itself), `lseek`, `fallocate` (then EOPNOTSUPP, on
 //! which glibc writes zeros), `copy_file_range` (then it copies), `poll`, locks (then they are local to
-//! this host, which is right). Extended attributes are the same for now.
+//! this host, which is right).
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 
 use super::errno;
 use super::hybrid;
+use super::killpriv;
 use super::replies::{self, Entries, Refuse};
 use super::time;
 use crate::clock::{Clock, Instant};
@@ -40,15 +41,15 @@ const BACKGROUND_MAX: u16 = 64;
 const ENTRIES_PER_BATCH: usize = 64;
 
 /// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
-/// excludes passthrough. Not KILLPRIV: the kernel then clears setuid bits with an ordinary `chmod`, and
-/// fuser 0.18 drops the flags that would replace it. Neither AUTO_INVAL_DATA nor EXPLICIT_INVAL_DATA:
+/// excludes passthrough. KILLPRIV_V2: `killpriv` says what it asks of us in return. Neither AUTO_INVAL_DATA nor EXPLICIT_INVAL_DATA:
 /// pages are kept or dropped at `open` by version, and dropped when a size changes behind the kernel.
-const CAPABILITIES: [InitFlags; 5] = [
+const CAPABILITIES: [InitFlags; 6] = [
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 /// Answers the kernel.
@@ -63,7 +64,7 @@ pub(super) struct Adapter {
 
 impl Adapter {
     /// Runs `work`, measures it, and replies with its value or its errno.
-    fn serve<R, T>(
+    pub(super) fn serve<R, T>(
         &self,
         operation: &'static str,
         reply: R,
@@ -84,7 +85,7 @@ impl Adapter {
         });
     }
 
-    fn fs(&self) -> Arc<Fs> {
+    pub(super) fn fs(&self) -> Arc<Fs> {
         Arc::clone(&self.fs)
     }
 
@@ -120,7 +121,7 @@ fn measure(operation: &'static str, started: Instant, errno: Option<&Errno>) {
     }
 }
 
-fn caller(request: &Request, umask: u32) -> Caller {
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), umask, pid: request.pid() }
 }
 
@@ -170,7 +171,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -188,7 +189,9 @@ impl Filesystem for Adapter {
     ) {
         let (fs, ttl, now) = (self.fs(), self.ttl, self.clock.now());
         let resolved = |time: Option<TimeOrNow>| time.map(|time| time::resolve(time, now));
-        let change = SetAttrs { mode, uid, gid, size, atime: resolved(atime), mtime: resolved(mtime) };
+        let (atime, mtime) = (resolved(atime), resolved(mtime));
+        let mut change = SetAttrs { mode, uid, gid, size, atime, mtime, ends_privileges: None };
+        change.ends_privileges = killpriv::ended_by_setattr(request, &change);
         let handle = fh.map(|fh| HandleId(fh.0));
         let work = async move { Ok(fs.setattr(Ino(ino.0), handle, change).await?) };
         self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
@@ -274,10 +277,15 @@ impl Filesystem for Adapter {
         reply.error(Errno::EPERM);
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let fs = self.fs();
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let (fs, ends) = (self.fs(), killpriv::ended_by_open(request, flags));
         let truncate = if flags.0 & libc::O_TRUNC == 0 { Truncate::Keep } else { Truncate::ToZero };
-        let work = async move { Ok(fs.open(Ino(ino.0), access(flags), truncate).await?) };
+        let work = async move {
+            if let Some(caller) = ends {
+                fs.end_privileges(Ino(ino.0), caller).await?;
+            }
+            Ok(fs.open(Ino(ino.0), access(flags), truncate).await?)
+        };
         self.serve("open", reply, work, |reply, opened| replies::opened(reply, &opened));
     }
 
@@ -315,7 +323,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -333,9 +341,13 @@ impl Filesystem for Adapter {
             false => Place::At(offset),
         };
         let (handle, started) = (HandleId(fh.0), Instant::now());
+        let ends = killpriv::ended_by_write(request, write_flags);
         let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
         // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
         let at_once = || {
+            if ends.is_some() && !self.fs.writes_end_nothing(handle) {
+                return None;
+            }
             let ready = self.fs.writer_at_once(handle, place, data.len() as u64)?;
             Some(ready.and_then(|writer| writer.write(data)))
         };
@@ -350,7 +362,12 @@ impl Filesystem for Adapter {
             }
             Some(None) => {
                 let (fs, data) = (self.fs(), Box::<[u8]>::from(data));
-                let work = async move { Ok(fs.write(handle, place, &data).await?) };
+                let work = async move {
+                    if let Some(caller) = ends {
+                        fs.end_privileges_of(handle, caller).await?;
+                    }
+                    Ok(fs.write(handle, place, &data).await?)
+                };
                 self.serve("write", reply, work, move |reply, ()| reply.written(size));
             }
             None => reply.error(Errno::EIO),
@@ -439,12 +456,29 @@ impl Filesystem for Adapter {
         self.serve("statfs", reply, work, |reply, stat| replies::statfs(reply, &stat));
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.set_xattr(ino, name, value, flags, reply);
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.get_xattr(ino, name, size, reply);
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.list_xattrs(request, ino, size, reply);
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove_xattr(ino, name, reply);
     }
 
     fn ioctl(

@@ -24,6 +24,10 @@ pub enum LedgerErrorKind {
     NotEmpty,
     /// A directory would become its own descendant.
     Loop,
+    /// The node has no such extended attribute.
+    NoAttribute,
+    /// More extended attributes than a store holds beside an object.
+    NoRoom,
     /// The disk of the state directory is full. Nothing of the operation was kept; it may be tried again.
     Full,
     /// Another daemon holds the state directory.

@@ -7,7 +7,7 @@ use super::tombstones::{bury, bury_prefix, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, nodes, paths,
+    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, nodes, paths, xattrs,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -69,19 +69,19 @@ impl Ledger {
     }
 
     /// Durable. Removes an empty directory. Errors: `NotFound`, `NotADirectory`, `NotEmpty`.
-    pub async fn rmdir(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Node> {
+    pub async fn rmdir(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Removed> {
         let (parent, name) = (entry.parent, entry.name.to_owned());
         self.durable(move |tx| {
             let node = nodes::entry(tx.conn, parent, &name)?;
             nodes::directory(tx.conn, node.ino)?;
             require_empty(tx.conn, &node)?;
             let key = paths::key_in_tree(tx.conn, node.ino)?;
-            take_out(tx, &node, &key)?;
+            let taken = take_out(tx, &node, &key)?;
             for side in Side::BOTH {
                 bury_prefix(tx.conn, side, &key.as_prefix(), now)?;
             }
             nodes::touch(tx.conn, parent, now)?;
-            Ok(node)
+            Ok(taken.removed)
         })
         .await
     }
@@ -154,8 +154,13 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) ->
     node.attrs.mtime = change.mtime.unwrap_or(before.mtime);
     node.atime = change.atime.unwrap_or(node.atime);
     node.ctime = change.ctime;
+    let mut dropped = false;
+    if !node.kind.is_directory() {
+        node.attrs.mode = change.privileges.left_of(node.attrs.mode);
+        dropped = xattrs::drop_capability(tx.conn, ino, change.privileges)?;
+    }
     let stored = node.kind != Kind::Directory && node.version > Version::UNCOMMITTED;
-    let stale = stored && node.attrs != before;
+    let stale = stored && (node.attrs != before || dropped);
     if stale {
         node.attr_version += 1;
     }
@@ -177,7 +182,8 @@ pub(super) struct TakenOut {
 
 /// Takes a node without entries out of every table. What the stores hold of it is for the caller to bury.
 pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key) -> LedgerResult<TakenOut> {
-    let removed = Removed { node: node.clone(), replicas: replicas::both(tx.conn, node.ino)? };
+    let xattrs = xattrs::take(tx.conn, node)?;
+    let removed = Removed { node: node.clone(), replicas: replicas::both(tx.conn, node.ino)?, xattrs };
     let mut taken = TakenOut { removed, at_home: Vec::new(), elsewhere: Vec::new() };
     for side in Side::BOTH {
         if let Some(row) = replicas::find(tx.conn, node.ino, side)? {

@@ -6,3 +6,4 @@ mod content;
 mod names;
 mod programs;
 mod rig;
+mod xattrs;

@@ -82,7 +82,7 @@ impl Bridge {
             Some(now) if now.node.version == situation.node.version && now.key == situation.key => now,
             Some(_) | None => return Ok(Outcome::Later("it was changed meanwhile")),
         };
-        let mut meta = self.meta_of(situation);
+        let mut meta = self.meta_of(situation)?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let op = self.op_id(&situation.node);

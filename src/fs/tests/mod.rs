@@ -1,5 +1,7 @@
 mod content;
 mod orphans;
+mod privileges;
 mod rig;
 mod stores;
 mod tree;
+mod xattrs;
