@@ -155,7 +155,7 @@ impl Bridge {
             Origin::Unproven if side != routing.authority => Origin::Unproven,
             Origin::Unproven | Origin::Listed | Origin::Read | Origin::Mount => Origin::Read,
         };
-        let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&info)) };
+        let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&key, &info)) };
         let on = FoundOn { side, origin, now: self.clock.now() };
         let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
         Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
@@ -178,7 +178,7 @@ impl Bridge {
         }
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         let _route = self.flips.read().await;
-        let found = found_object(info);
+        let found = found_object(key, info);
         let taken =
             self.ledger.replaced_outside(node.link, side, found, self.targets(key), self.clock.now()).await?;
         self.replicator.wake_all();

@@ -11,7 +11,7 @@ use crate::bridge::{
     Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
-use crate::object::{Attrs, Digest, Ino, Key, Kind, LinkId, NanoTime, OWN_PREFIX, Side};
+use crate::object::{Attrs, Digest, Ino, Key, Kind, LinkId, NanoTime, OWN_PREFIX, Side, Xattrs};
 use crate::store::{
     ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError, Stranger,
 };
@@ -240,7 +240,7 @@ impl Bridge {
         key: &Key,
         info: &ObjectInfo,
     ) -> Result<FoundObject, StoreError> {
-        let mut found = found_object(info);
+        let mut found = found_object(key, info);
         if claimed_kind(info) == Some(Kind::Symlink) && info.size <= TARGET_BYTES_MAX {
             let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
             let target: Vec<u8> = download
@@ -389,7 +389,7 @@ fn default_attrs(modified: NanoTime) -> Attrs {
 
 /// An object as its metadata describes it. What has content is a file, whatever it says; a symlink is only
 /// known as one when its target is read.
-pub(crate) fn found_object(info: &ObjectInfo) -> FoundObject {
+pub(crate) fn found_object(key: &Key, info: &ObjectInfo) -> FoundObject {
     let (attrs, claimed) = Attrs::from_metadata(&info.meta.user, default_attrs(info.modified));
     let kind = match claimed {
         Some(kind @ (Kind::Fifo | Kind::Socket | Kind::CharDevice(_) | Kind::BlockDevice(_)))
@@ -400,7 +400,11 @@ pub(crate) fn found_object(info: &ObjectInfo) -> FoundObject {
         Some(_) | None => Kind::File,
     };
     let digest = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
-    FoundObject { kind, target: None, size: info.size, etag: info.etag.clone(), attrs, digest }
+    let xattrs = Xattrs::from_metadata(&info.meta.user).unwrap_or_else(|error| {
+        tracing::warn!(%key, etag = %info.etag, %error, "the extended attributes of an object are ignored: another program wrote them");
+        Xattrs::default()
+    });
+    FoundObject { kind, target: None, size: info.size, etag: info.etag.clone(), attrs, digest, xattrs }
 }
 
 fn is_name(name: &str) -> bool {
@@ -410,5 +414,6 @@ fn is_name(name: &str) -> bool {
 fn listed_object(object: &ListedObject) -> FoundObject {
     let attrs = default_attrs(object.modified);
     let etag = object.etag.clone().unwrap_or_else(|| crate::object::ETag::new(""));
-    FoundObject { kind: Kind::File, target: None, size: object.size, etag, attrs, digest: None }
+    let xattrs = Xattrs::default();
+    FoundObject { kind: Kind::File, target: None, size: object.size, etag, attrs, digest: None, xattrs }
 }

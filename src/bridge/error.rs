@@ -29,8 +29,10 @@ pub enum BridgeErrorKind {
     TooManyLinks,
     /// The name or the whole key is too long.
     NameTooLong,
-    /// The local disk, or its share for staged data, is full.
+    /// The local disk, or its share for staged data, or the room beside an object is full.
     NoSpace,
+    /// There is no such extended attribute.
+    NoAttribute,
     /// No store that has it could be reached in time. Nothing acknowledged is lost; try again.
     Unavailable,
     /// The content that an open file was pinned to is no longer anywhere.
@@ -109,7 +111,8 @@ impl From<LedgerError> for BridgeError {
             LedgerErrorKind::NotEmpty => BridgeErrorKind::NotEmpty,
             LedgerErrorKind::Loop => BridgeErrorKind::Loop,
             LedgerErrorKind::TooManyLinks => BridgeErrorKind::TooManyLinks,
-            LedgerErrorKind::Full => BridgeErrorKind::NoSpace,
+            LedgerErrorKind::Full | LedgerErrorKind::NoRoom => BridgeErrorKind::NoSpace,
+            LedgerErrorKind::NoAttribute => BridgeErrorKind::NoAttribute,
             LedgerErrorKind::InUse | LedgerErrorKind::Damaged | LedgerErrorKind::Io => {
                 BridgeErrorKind::Damaged
             }

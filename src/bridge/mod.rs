@@ -12,6 +12,7 @@
 //! | `replicate` | brings each store to what the ledger says, for ever |
 //! | `recover` | what a crash left is made whole before anything is served |
 //! | `status` | what an operator sees |
+//! | `xattrs` | extended attributes |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ mod router;
 mod settings;
 mod staging;
 mod status;
+mod xattrs;
 
 pub use content::Content;
 pub use error::{BridgeError, BridgeErrorKind, BridgeResult};

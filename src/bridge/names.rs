@@ -115,13 +115,13 @@ impl Bridge {
     }
 
     /// Removes an empty directory.
-    pub async fn rmdir(&self, parent: Ino, name: &str) -> BridgeResult<Node> {
+    pub async fn rmdir(&self, parent: Ino, name: &str) -> BridgeResult<Removed> {
         if let Some(node) = self.lookup(parent, name).await? {
             self.require_empty(&node).await?;
         }
-        let node = self.ledger.rmdir(Entry { parent, name }, self.clock.now()).await?;
-        self.discovery.forget(node.ino);
-        Ok(node)
+        let removed = self.ledger.rmdir(Entry { parent, name }, self.clock.now()).await?;
+        self.discovery.forget(removed.node.ino);
+        Ok(removed)
     }
 
     /// Renames a file or a directory with all that is in it.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::handles::HandleId;
 use super::inodes::{ContentState, InodeRef, State};
 use super::open::{Access, Truncate};
-use super::{Fs, FsError, FsResult};
+use super::orphans::Orphan;
+use super::{Caller, Fs, FsError, FsResult};
 use crate::ledger::{AttrChange, Node};
-use crate::object::{Ino, Kind, NanoTime};
+use crate::object::{CAPABILITY, Ino, Kind, NanoTime, Privileges};
 
 /// The unit of `st_blocks`, in bytes.
 const BLOCK_UNIT: u64 = 512;
@@ -76,12 +77,20 @@ pub struct SetAttrs {
     pub atime: Option<NanoTime>,
     /// Last change of content.
     pub mtime: Option<NanoTime>,
+    /// Set-ID bits and capabilities end with this change, which is this caller's; `None`: they stay.
+    pub ends_privileges: Option<Caller>,
 }
 
 impl SetAttrs {
-    fn without_size(self, now: NanoTime) -> Option<AttrChange> {
-        let SetAttrs { mode, uid, gid, size: _, atime, mtime } = self;
-        let change = AttrChange { mode: mode.map(|m| m & 0o7777), uid, gid, atime, mtime, ctime: now };
+    /// Whether it changes nothing but what it ends.
+    pub fn is_nothing_else(self) -> bool {
+        SetAttrs { ends_privileges: None, ..self } == SetAttrs::default()
+    }
+
+    fn without_size(self, privileges: Privileges, now: NanoTime) -> Option<AttrChange> {
+        let SetAttrs { mode, uid, gid, size: _, atime, mtime, ends_privileges: _ } = self;
+        let mode = mode.map(|m| m & 0o7777);
+        let change = AttrChange { mode, uid, gid, atime, mtime, privileges, ctime: now };
         let nothing = AttrChange { ctime: now, ..AttrChange::default() };
         (change != nothing).then_some(change)
     }
@@ -137,13 +146,20 @@ impl Fs {
         handle: Option<HandleId>,
         change: SetAttrs,
     ) -> FsResult<FileInfo> {
+        let mut ended = match change.ends_privileges {
+            Some(caller) if change.is_nothing_else() => self.ended_alone(ino, caller).await?,
+            Some(caller) => self.ended_by(ino, caller).await?,
+            None => Privileges::Keep,
+        };
         if let Some(size) = change.size {
+            // Before the content changes: else a failure in between would leave them with the new one.
+            self.end(ino, std::mem::take(&mut ended)).await?;
             match handle {
                 Some(handle) => self.set_size_through(ino, handle, size).await?,
                 None => self.set_size_alone(ino, size).await?,
             }
         }
-        if let Some(attrs) = change.without_size(self.now()) {
+        if let Some(attrs) = change.without_size(ended, self.now()) {
             self.apply(ino, attrs).await?;
         }
         self.getattr(ino).await
@@ -179,7 +195,7 @@ impl Fs {
     }
 
     /// Attributes go to the ledger at once, whether or not the content is being changed.
-    async fn apply(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
+    pub(super) async fn apply(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
         let Some(inode) = self.inodes.find(ino) else {
             return self.change_in_ledger(ino, change).await;
         };
@@ -189,7 +205,8 @@ impl Fs {
             None => None,
         };
         if let Some(orphan) = &mut inode.state.write().await.orphan {
-            apply_to(&mut orphan.node, &change);
+            apply_to(orphan, &change);
+            inode.privileges.changed();
         } else {
             self.change_in_ledger(ino, change).await?;
         }
@@ -201,8 +218,13 @@ impl Fs {
     }
 
     async fn change_in_ledger(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
-        let bridge = Arc::clone(&self.bridge);
-        self.carry_out(async move { bridge.set_attrs(ino, change).await }).await?;
+        let (bridge, inodes) = (Arc::clone(&self.bridge), Arc::clone(&self.inodes));
+        let work = async move {
+            let done = bridge.set_attrs(ino, change).await;
+            inodes.privileges_changed(ino);
+            done
+        };
+        self.carry_out(work).await?;
         Ok(())
     }
 
@@ -214,10 +236,16 @@ impl Fs {
     }
 }
 
-fn apply_to(node: &mut Node, change: &AttrChange) {
-    let AttrChange { mode, uid, gid, atime, mtime, ctime } = *change;
+fn apply_to(orphan: &mut Orphan, change: &AttrChange) {
+    let AttrChange { mode, uid, gid, atime, mtime, privileges, ctime } = *change;
+    let node = &mut orphan.node;
+    let privileges = if node.kind.is_directory() { Privileges::Keep } else { privileges };
+    if privileges != Privileges::Keep {
+        // That it has none is as good.
+        let _ = orphan.xattrs.remove(CAPABILITY);
+    }
     let attrs = &mut node.attrs;
-    attrs.mode = mode.unwrap_or(attrs.mode);
+    attrs.mode = privileges.left_of(mode.unwrap_or(attrs.mode));
     attrs.uid = uid.unwrap_or(attrs.uid);
     attrs.gid = gid.unwrap_or(attrs.gid);
     attrs.mtime = mtime.unwrap_or(attrs.mtime);

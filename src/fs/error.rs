@@ -28,6 +28,12 @@ pub enum FsError {
     /// The arguments make no sense for this node.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Only the owner may do this.
+    #[error("only the owner of the file may do this")]
+    NotOwner,
+    /// An extended attribute that cannot be kept here.
+    #[error("{0}")]
+    NotKept(&'static str),
 }
 
 impl FsError {
@@ -49,7 +55,9 @@ impl FsError {
             | FsError::Refused(_)
             | FsError::TooLarge
             | FsError::Unsupported(_)
-            | FsError::Invalid(_) => None,
+            | FsError::Invalid(_)
+            | FsError::NotKept(_)
+            | FsError::NotOwner => None,
         }
     }
 }

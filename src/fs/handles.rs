@@ -89,6 +89,11 @@ impl<T> Handles<T> {
         self.open.read().get(&id).map(Arc::clone).ok_or(FsError::BadHandle)
     }
 
+    /// Whether any that is open is one of these.
+    pub(super) fn any(&self, is_one: impl Fn(&T) -> bool) -> bool {
+        self.open.read().values().any(|handle| is_one(handle))
+    }
+
     pub(super) fn remove(&self, id: HandleId) -> FsResult<Arc<T>> {
         self.open.write().remove(&id).ok_or(FsError::BadHandle)
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
 use super::orphans::Orphan;
+use super::privileges::PrivilegeWatch;
 use super::{FsError, FsResult};
 use crate::bridge::Content;
 use crate::cache::Lease;
@@ -69,6 +70,7 @@ pub(super) struct OpenInode {
     committed: Mutex<Committed>,
     times: Mutex<LiveTimes>,
     refuses_writes: AtomicBool,
+    pub(super) privileges: PrivilegeWatch,
     /// References, counted under the table's lock.
     users: AtomicU64,
 }
@@ -82,6 +84,7 @@ impl OpenInode {
             committed: Mutex::default(),
             times: Mutex::default(),
             refuses_writes: AtomicBool::new(false),
+            privileges: PrivilegeWatch::default(),
             users: AtomicU64::new(0),
         }
     }
@@ -134,6 +137,7 @@ impl OpenInode {
 
     /// The first handle begins with a clean slate.
     pub(super) fn accept_writes(&self) {
+        self.privileges.changed();
         self.refuses_writes.store(false, Ordering::SeqCst);
     }
 

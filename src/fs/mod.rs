@@ -10,6 +10,8 @@
 //! | `ranges` | allocation, holes, copies between open files |
 //! | `commit` | flush, fsync, what happens when nobody is left to be told of a failure |
 //! | `attrs` | getattr, setattr |
+//! | `xattrs` | extended attributes |
+//! | `privileges` | set-ID bits and capabilities that end with a change |
 //! | `names` | lookup, create, mkdir, symlink, unlink, rmdir |
 //! | `rename` | rename in its three modes |
 //! | `orphans` | files without a name that are still open |
@@ -44,9 +46,11 @@ mod io;
 mod names;
 mod open;
 mod orphans;
+mod privileges;
 mod ranges;
 mod rename;
 mod staging;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;

@@ -158,8 +158,8 @@ impl Fs {
     pub async fn rmdir(self: &Arc<Self>, parent: Ino, name: &str) -> FsResult<()> {
         let (fs, name) = (Arc::clone(self), name.to_owned());
         let removal = async move {
-            let node = fs.bridge.rmdir(parent, &name).await?;
-            fs.directory_removed(node).await;
+            let removed = fs.bridge.rmdir(parent, &name).await?;
+            fs.directory_removed(removed).await;
             Ok::<(), FsError>(())
         };
         self.carry_out(removal).await

@@ -7,7 +7,7 @@ use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsResult};
 use crate::cache::Lease;
 use crate::ledger::Node;
-use crate::object::{Ino, Version};
+use crate::object::{Ino, SET_ID_BITS, Version};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,10 @@ impl Fs {
     /// The first handle of a file that was just made, on its new staged file.
     pub(super) async fn open_new(&self, node: &Node, lease: Lease) -> HandleId {
         let inode = self.inodes.enter(node.ino);
+        if node.attrs.mode & SET_ID_BITS == 0 {
+            // Nobody else can have reached it yet: the kernel keeps the name locked until it is made.
+            inode.privileges.found_none(inode.privileges.moment());
+        }
         let mut state = inode.state.write().await;
         state.content = ContentState::Staged(lease);
         state.handles += 1;

@@ -7,13 +7,16 @@ use tokio::task::JoinHandle;
 use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsError};
 use crate::bridge::{Hold, Unlinked};
-use crate::ledger::Node;
+use crate::ledger::{Node, Removed};
+use crate::object::Xattrs;
 
 /// What is left of a node that was removed while it was open.
 #[derive(Debug)]
 pub(super) struct Orphan {
     /// The node as it was, with the changes since.
     pub(super) node: Node,
+    /// Its extended attributes, likewise.
+    pub(super) xattrs: Xattrs,
     /// Keeps the stores from deleting the content that is still read from them.
     hold: Option<Hold>,
     /// Brings that content here.
@@ -51,7 +54,8 @@ impl Fs {
         if gone.removed.links_left > 0 {
             return;
         }
-        let mut orphan = Orphan { node: gone.removed.node, hold: gone.hold, rescue: None };
+        let Removed { node, xattrs, .. } = gone.removed;
+        let mut orphan = Orphan { node, xattrs, hold: gone.hold, rescue: None };
         if state.handles == 0 {
             state.orphan = Some(orphan);
             self.let_go(inode, state).await;
@@ -68,11 +72,12 @@ impl Fs {
     }
 
     /// A directory was removed: whoever has it open still sees what it was, without entries.
-    pub(super) async fn directory_removed(&self, node: Node) {
+    pub(super) async fn directory_removed(&self, removed: Removed) {
+        let Removed { node, xattrs, .. } = removed;
         let Some(inode) = self.inodes.find(node.ino) else { return };
         let mut state = inode.state.write().await;
         if state.handles > 0 {
-            state.orphan = Some(Orphan { node, hold: None, rescue: None });
+            state.orphan = Some(Orphan { node, xattrs, hold: None, rescue: None });
         }
     }
 }

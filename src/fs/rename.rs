@@ -61,7 +61,7 @@ impl Fs {
         if target.kind == Kind::Directory {
             let done = self.bridge.rename(from.entry(), to.entry(), RenameMode::Replace, false).await?;
             if let Some(gone) = done.replaced {
-                self.directory_removed(gone.removed.node).await;
+                self.directory_removed(gone.removed).await;
             }
             return Ok(());
         }

@@ -7,7 +7,7 @@ use super::ops::{Adapter, measure};
 use super::pages::KernelPages;
 use crate::cache::{FileEnd, Found, RangeChange, Region};
 use crate::clock::Instant;
-use crate::fs::{Fs, FsResult, HandleId, Place};
+use crate::fs::{Caller, Fs, FsResult, HandleId, Place};
 use crate::object::Ino;
 
 /// How often a hole is looked at again because a mapping changes it all the time; then it is called data.
@@ -18,17 +18,18 @@ impl Adapter {
     pub(super) fn write_data(
         &self,
         fh: FileHandle,
-        offset: u64,
+        place: Place,
         data: &[u8],
-        write_flags: WriteFlags,
-        flags: OpenFlags,
+        ends: Option<Caller>,
         reply: ReplyWrite,
     ) {
-        let place = place(offset, write_flags, flags);
         let (handle, started) = (HandleId(fh.0), Instant::now());
         let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
         // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
         let at_once = || {
+            if ends.is_some() && !self.fs.writes_end_nothing(handle) {
+                return None;
+            }
             let ready = self.fs.writer_at_once(handle, place, data.len() as u64)?;
             Some(ready.and_then(|writer| writer.write(data)))
         };
@@ -43,7 +44,12 @@ impl Adapter {
             }
             Some(None) => {
                 let (fs, data) = (self.fs(), Box::<[u8]>::from(data));
-                let work = async move { Ok(fs.write(handle, place, &data).await?) };
+                let work = async move {
+                    if let Some(caller) = ends {
+                        fs.end_privileges_of(handle, caller).await?;
+                    }
+                    Ok(fs.write(handle, place, &data).await?)
+                };
                 self.serve("write", reply, work, move |reply, ()| reply.written(size));
             }
             None => reply.error(Errno::EIO),
@@ -90,7 +96,7 @@ impl Adapter {
 /// The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place whatever
 /// the descriptor says. So have the pieces of a direct write: the kernel sends them at once, and they
 /// come in any order; it holds the inode's lock over all of them, so its end is the end.
-fn place(offset: u64, write_flags: WriteFlags, flags: OpenFlags) -> Place {
+pub(super) fn place(offset: u64, write_flags: WriteFlags, flags: OpenFlags) -> Place {
     let is_append = flags.0 & libc::O_APPEND != 0 && flags.0 & libc::O_DIRECT == 0;
     match is_append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
         true => Place::End,

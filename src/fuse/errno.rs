@@ -19,6 +19,8 @@ impl From<FsError> for Errno {
             FsError::TooLarge => Errno::EFBIG,
             FsError::Unsupported(_) => Errno::EOPNOTSUPP,
             FsError::Invalid(_) => Errno::EINVAL,
+            FsError::NotOwner => Errno::EPERM,
+            FsError::NotKept(_) => Errno::EOPNOTSUPP,
         };
         if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
             tracing::warn!(%error, errno = errno.code(), "an operation failed");
@@ -36,6 +38,10 @@ impl From<FsError> for Errno {
 /// - `Loop` is `EINVAL`, as rename(2) says; `ELOOP` is about symbolic links.
 /// - `CrossSlice` is `EXDEV`: `mv` then copies, which is what is needed.
 /// - `IllegalName` is `EINVAL`, as on other file systems whose names are limited (vfat, cifs).
+/// - `NoSpace` is `ENOSPC` for extended attributes too, as on ext4 when their block is full; `E2BIG` is a
+///   single value over the kernel's own limit.
+/// - `NotKept` is `EOPNOTSUPP`, also for attributes that the bridge keeps for itself: programs that copy
+///   all attributes take it as "cannot be kept here" and go on, which they do not after `EPERM`.
 /// - `Damaged` is `EIO`, not `EUCLEAN`: hardly any program knows the latter.
 fn of_bridge(kind: BridgeErrorKind) -> Errno {
     match kind {
@@ -49,6 +55,7 @@ fn of_bridge(kind: BridgeErrorKind) -> Errno {
         BridgeErrorKind::NameTooLong => Errno::ENAMETOOLONG,
         BridgeErrorKind::TooManyLinks => Errno::EMLINK,
         BridgeErrorKind::NoSpace => Errno::ENOSPC,
+        BridgeErrorKind::NoAttribute => Errno::ENODATA,
         BridgeErrorKind::Stale => Errno::ESTALE,
         BridgeErrorKind::Unavailable | BridgeErrorKind::Damaged => Errno::EIO,
     }

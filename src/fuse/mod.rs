@@ -7,6 +7,8 @@
 //! | `ops` | one request, one call, one reply |
 //! | `data` | the requests about bytes that take more than one call |
 //! | `pages` | having the kernel write back what a mapping changed |
+//! | `xattr` | the same for extended attributes |
+//! | `killpriv` | which requests end set-ID bits and capabilities |
 //! | `replies` | what our answers look like to the kernel |
 //! | `hybrid` | on which thread an operation runs |
 //! | `invalidate` | telling the kernel what changed behind it |
@@ -16,12 +18,14 @@ mod data;
 mod errno;
 mod hybrid;
 mod invalidate;
+mod killpriv;
 mod mountpoint;
 mod ops;
 mod pages;
 mod replies;
 mod session;
 mod time;
+mod xattr;
 
 pub use invalidate::{Invalidate, Invalidator};
 pub use mountpoint::{MountError, is_mounted, prepare};

@@ -2,7 +2,7 @@
 //!
 //! What is not here is answered by fuser with ENOSYS, which the kernel takes for the life of the mount as "do
 //! it yourself": `access` (the kernel checks modes itself), `poll`, locks (then they are local to this
-//! host, which is right). Extended attributes are the same for now.
+//! host, which is right).
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -21,8 +21,10 @@ use fuser::{
 use metrics::{counter, histogram};
 use tokio::runtime::Handle;
 
+use super::data;
 use super::errno;
 use super::hybrid;
+use super::killpriv;
 use super::pages::KernelPages;
 use super::replies::{self, Entries, Refuse};
 use super::time;
@@ -40,15 +42,16 @@ const BACKGROUND_MAX: u16 = 64;
 const ENTRIES_PER_BATCH: usize = 64;
 
 /// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
-/// excludes passthrough. Not KILLPRIV: the kernel then clears setuid bits with an ordinary `chmod`, and
-/// fuser 0.18 drops the flags that would replace it. Neither AUTO_INVAL_DATA nor EXPLICIT_INVAL_DATA:
-/// pages are kept or dropped at `open` by version, and dropped when a size changes behind the kernel. Not
-/// ATOMIC_O_TRUNC: the kernel then asks us to truncate before it has refused the open of a running program.
-const CAPABILITIES: [InitFlags; 4] = [
+/// excludes passthrough. KILLPRIV_V2: `killpriv` says what it asks of us in return. Neither AUTO_INVAL_DATA nor
+/// EXPLICIT_INVAL_DATA: pages are kept or dropped at `open` by version, and dropped when a size changes behind
+/// the kernel. Not ATOMIC_O_TRUNC: the kernel then asks us to truncate before it has refused the open of a
+/// running program.
+const CAPABILITIES: [InitFlags; 5] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 /// Answers the kernel.
@@ -121,7 +124,7 @@ pub(super) fn measure(operation: &'static str, started: Instant, errno: Option<&
     }
 }
 
-fn caller(request: &Request, umask: u32) -> Caller {
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), umask, pid: request.pid() }
 }
 
@@ -171,7 +174,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -189,7 +192,9 @@ impl Filesystem for Adapter {
     ) {
         let (fs, ttl, now) = (self.fs(), self.ttl, self.clock.now());
         let resolved = |time: Option<TimeOrNow>| time.map(|time| time::resolve(time, now));
-        let change = SetAttrs { mode, uid, gid, size, atime: resolved(atime), mtime: resolved(mtime) };
+        let (atime, mtime) = (resolved(atime), resolved(mtime));
+        let mut change = SetAttrs { mode, uid, gid, size, atime, mtime, ends_privileges: None };
+        change.ends_privileges = killpriv::ended_by_setattr(request, &change);
         let handle = fh.map(|fh| HandleId(fh.0));
         let work = async move { Ok(fs.setattr(Ino(ino.0), handle, change).await?) };
         self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
@@ -316,7 +321,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -326,7 +331,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.write_data(fh, offset, data, write_flags, flags, reply);
+        let ends = killpriv::ended_by_write(request, write_flags);
+        self.write_data(fh, data::place(offset, write_flags, flags), data, ends, reply);
     }
 
     fn fallocate(
@@ -452,12 +458,29 @@ impl Filesystem for Adapter {
         self.serve("statfs", reply, work, |reply, stat| replies::statfs(reply, &stat));
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.set_xattr(ino, name, value, flags, reply);
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.get_xattr(ino, name, size, reply);
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.list_xattrs(request, ino, size, reply);
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove_xattr(ino, name, reply);
     }
 
     fn ioctl(

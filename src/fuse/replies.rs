@@ -5,7 +5,7 @@ use std::time::Duration;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
     ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite,
+    ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::time;
@@ -45,7 +45,8 @@ refuse!(
     ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
-    ReplyWrite
+    ReplyWrite,
+    ReplyXattr
 );
 
 pub(super) fn kind(kind: Kind) -> FileType {

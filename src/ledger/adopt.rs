@@ -5,7 +5,7 @@ use super::tombstones::{exists, is_covered};
 use super::transaction::Tx;
 use super::{
     Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
-    paths, receipts,
+    paths, receipts, xattrs,
 };
 use crate::object::{Attrs, Ino, Kind, LinkId, Version};
 
@@ -79,6 +79,7 @@ impl Adoption {
         if let FoundKind::Object(object) = &found.what {
             let row = receipts::found_row(&node, object, self.on.now);
             replicas::put(tx.conn, self.on.side, &row)?;
+            xattrs::replace(tx.conn, node.ino, &object.xattrs)?;
             if let Some(digest) = &object.digest {
                 contents::put_digest(tx.conn, node.ino, node.version, object.size, digest)?;
             }
@@ -136,6 +137,7 @@ impl Adoption {
         if node.attr_version == 0 {
             node.attrs = object.attrs;
             node.ctime = object.attrs.mtime;
+            xattrs::replace(tx.conn, node.ino, &object.xattrs)?;
         }
         node.origin = Origin::Read;
         node.checked_at = self.on.now;

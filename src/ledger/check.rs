@@ -8,7 +8,7 @@ use super::{Ledger, LedgerResult, findings, meta, paths};
 use crate::object::{Ino, LinkId};
 
 /// Queries whose every row is a violation: what it means, and the query.
-const VIOLATIONS: [(&str, &str); 15] = [
+const VIOLATIONS: [(&str, &str); 16] = [
     ("is not below the root", UNREACHABLE),
     (
         "stands in a node that is no directory",
@@ -20,6 +20,10 @@ const VIOLATIONS: [(&str, &str); 15] = [
     ("has a replica and is not there", "SELECT ino FROM replicas WHERE ino NOT IN (SELECT ino FROM nodes)"),
     ("has an intent and is not there", "SELECT ino FROM intents WHERE ino NOT IN (SELECT ino FROM nodes)"),
     ("has a content and is not there", "SELECT ino FROM contents WHERE ino NOT IN (SELECT ino FROM nodes)"),
+    (
+        "has an extended attribute and is not there",
+        "SELECT ino FROM xattrs WHERE ino NOT IN (SELECT ino FROM nodes)",
+    ),
     (
         "has a replica of a version that was never committed",
         "SELECT n.ino FROM nodes n JOIN replicas r ON r.ino = n.ino WHERE r.version > n.version OR r.version < 1",

@@ -26,6 +26,10 @@ pub enum LedgerErrorKind {
     Loop,
     /// The node has as many names as it may have.
     TooManyLinks,
+    /// The node has no such extended attribute.
+    NoAttribute,
+    /// More extended attributes than a store holds beside an object.
+    NoRoom,
     /// The disk of the state directory is full. Nothing of the operation was kept; it may be tried again.
     Full,
     /// Another daemon holds the state directory.

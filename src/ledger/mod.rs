@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the file | `schema` (tables, migrations), `lock`, `check` |
 //! | access | `writer` and `transaction` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
-//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan` |
+//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan`, `xattrs` |
 //! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
 //! | the operator | `slices`, `findings`, `events`, `summary` |
 //!
@@ -42,6 +42,7 @@ mod tree;
 mod types;
 mod uploads;
 mod writer;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
     FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState,
-    Targets, TombstoneState, contents, findings, intents, links, nodes, paths, tombstones, tree,
+    Targets, TombstoneState, contents, findings, intents, links, nodes, paths, tombstones, tree, xattrs,
 };
 use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 
@@ -179,6 +179,7 @@ fn replace(
     node.checked_at = now;
     node.origin = Origin::Read;
     nodes::update(tx.conn, &node)?;
+    xattrs::replace(tx.conn, node.ino, &found.xattrs)?;
     displace(tx, side, key.as_str(), link)?;
     tombstones::remove(tx.conn, side, key.as_str())?;
     let before = replicas::find(tx.conn, link, side)?;

@@ -8,6 +8,7 @@ use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
     Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, links, nodes, paths,
+    xattrs,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -69,19 +70,19 @@ impl Ledger {
     }
 
     /// Durable. Removes an empty directory. Errors: `NotFound`, `NotADirectory`, `NotEmpty`.
-    pub async fn rmdir(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Node> {
+    pub async fn rmdir(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Removed> {
         let (parent, name) = (entry.parent, entry.name.to_owned());
         self.durable(move |tx| {
             let node = nodes::entry(tx.conn, parent, &name)?;
             nodes::directory(tx.conn, node.ino)?;
             require_empty(tx.conn, &node)?;
             let key = paths::key_in_tree(tx.conn, node.link)?;
-            take_out(tx, &node, &key, now)?;
+            let taken = take_out(tx, &node, &key, now)?;
             for side in Side::BOTH {
                 bury_prefix(tx.conn, side, &key.as_prefix(), now)?;
             }
             nodes::touch(tx.conn, parent, now)?;
-            Ok(node)
+            Ok(taken.removed)
         })
         .await
     }
@@ -154,8 +155,13 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) ->
     node.attrs.mtime = change.mtime.unwrap_or(before.mtime);
     node.atime = change.atime.unwrap_or(node.atime);
     node.ctime = change.ctime;
+    let mut dropped = false;
+    if !node.kind.is_directory() {
+        node.attrs.mode = change.privileges.left_of(node.attrs.mode);
+        dropped = xattrs::drop_capability(tx.conn, ino, change.privileges)?;
+    }
     let stored = node.kind != Kind::Directory && node.version > Version::UNCOMMITTED;
-    let stale = stored && node.attrs != before;
+    let stale = stored && (node.attrs != before || dropped);
     if stale {
         node.attr_version += 1;
     }
@@ -179,7 +185,8 @@ pub(super) struct TakenOut {
 /// the stores hold under that name is for the caller to bury.
 pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key, now: NanoTime) -> LedgerResult<TakenOut> {
     let node = links::free_to_go(tx, node)?;
-    let removed = Removed { node: node.clone(), links_left: node.links - 1 };
+    let xattrs = xattrs::take(tx.conn, &node)?;
+    let removed = Removed { node: node.clone(), links_left: node.links - 1, xattrs };
     let mut taken = TakenOut { removed, at_home: Vec::new(), elsewhere: Vec::new() };
     for side in Side::BOTH {
         if let Some(row) = replicas::find(tx.conn, node.link, side)? {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::{Attrs, ContentDigest, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version};
+use crate::object::{
+    Attrs, ContentDigest, ETag, Ino, Key, Kind, LinkId, NanoTime, Privileges, Receipt, Side, Version,
+    XattrMode, Xattrs,
+};
 use crate::stage::Stage;
 
 /// A file, directory or symlink of the tree.
@@ -265,8 +268,21 @@ pub struct AttrChange {
     pub atime: Option<NanoTime>,
     /// Last change of content.
     pub mtime: Option<NanoTime>,
+    /// What becomes of set-ID bits and capabilities; after `mode`.
+    pub privileges: Privileges,
     /// Time of this change.
     pub ctime: NanoTime,
+}
+
+/// An extended attribute to be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewXattr {
+    /// With its namespace.
+    pub name: Box<[u8]>,
+    /// Any bytes, also none.
+    pub value: Box<[u8]>,
+    /// Whether it must be there already.
+    pub mode: XattrMode,
 }
 
 /// The sides that a change goes to.
@@ -334,6 +350,8 @@ pub struct FoundObject {
     pub attrs: Attrs,
     /// Our digest, if its metadata carries one.
     pub digest: Option<crate::object::Digest>,
+    /// From its metadata, when that was read.
+    pub xattrs: Xattrs,
 }
 
 /// Where found things were found.
@@ -389,6 +407,8 @@ pub struct Removed {
     pub node: Node,
     /// How many names it still has; with none left it is gone too.
     pub links_left: u32,
+    /// Its extended attributes as they were; none while it has another name.
+    pub xattrs: Xattrs,
 }
 
 /// A directory entry to be renamed.

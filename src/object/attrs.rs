@@ -74,6 +74,36 @@ impl Kind {
     }
 }
 
+/// The mode bits that let a program run with the rights of the file's owner or group.
+pub const SET_ID_BITS: u32 = SETUID | SETGID;
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+const GROUP_EXECUTES: u32 = 0o0010;
+
+/// What a change of a file does to what lets a program run with rights that its caller does not have: the
+/// set-ID bits and the attribute [`CAPABILITY`](super::CAPABILITY). Never of a directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Privileges {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes, but for a set-group-ID bit of what the group cannot execute: that one means nothing.
+    Drop,
+    /// All of it goes: who makes the change is not of the file's group.
+    DropAll,
+}
+
+impl Privileges {
+    /// The permission bits that are left of `mode`.
+    pub const fn left_of(self, mode: u32) -> u32 {
+        match self {
+            Privileges::Keep => mode,
+            Privileges::Drop if mode & GROUP_EXECUTES == 0 => mode & !SETUID,
+            Privileges::Drop | Privileges::DropAll => mode & !SET_ID_BITS,
+        }
+    }
+}
+
 /// The POSIX attributes that are written into an object's metadata, so that a lost ledger can be
 /// rebuilt from the stores. The names are those that rclone (`mode`, `uid`, `gid`, `mtime`) and s3fs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +164,7 @@ fn parse_mtime(raw: &str) -> Option<NanoTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attrs, Device, Kind, parse_mtime};
+    use super::{Attrs, Device, Kind, Privileges, parse_mtime};
 
     const DEFAULT: Attrs = Attrs { mode: 0o644, uid: 1, gid: 2, mtime: 3 };
 
@@ -146,6 +176,20 @@ mod tests {
                 let written = attrs.to_metadata(kind);
                 assert_eq!(Attrs::from_metadata(&written, DEFAULT), (attrs, Some(kind)));
             }
+        }
+    }
+
+    #[test]
+    fn set_id_bits_go_as_posix_says() {
+        let table = [
+            (Privileges::Keep, 0o6755, 0o6755),
+            (Privileges::Drop, 0o6755, 0o755),
+            (Privileges::Drop, 0o6745, 0o2745),
+            (Privileges::DropAll, 0o6745, 0o745),
+            (Privileges::Drop, 0o1777, 0o1777),
+        ];
+        for (privileges, mode, left) in table {
+            assert_eq!(privileges.left_of(mode), left, "{privileges:?} of {mode:o}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The command as a shell sees it: exit codes and messages, with real mounts where a verb needs one.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command as Program, Stdio};
@@ -275,6 +275,48 @@ fn a_mount_whose_daemon_was_killed_is_taken_over_with_what_it_acknowledged() {
     let (code, message) = place.mount();
     assert_eq!(code, 0, "{message}");
     assert_eq!(fs::read_to_string(place.at("mnt/kept.txt")).expect("there"), "kept");
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+}
+
+#[test]
+fn extended_attributes_are_there_after_a_kill_and_in_both_folders() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    place.shell(
+        "mnt",
+        "mkdir d; echo content > f; setfattr -n user.a -v 1 f d; setfattr -n trusted.b -v 2 f; sync f d",
+    );
+    kill(place.daemon_pid(), Signal::SIGKILL).expect("killed");
+    while fs::metadata(place.at("mnt")).is_ok() {}
+    assert_eq!(place.mount().0, 0);
+    let listed = place.shell("mnt", "getfattr -d -m - f d");
+    assert_eq!(listed, "# file: f\ntrusted.b=\"2\"\nuser.a=\"1\"\n\n# file: d\nuser.a=\"1\"\n\n");
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+    // base64 of 01, then `trusted.b` with 2 and `user.a` with 1.
+    let entry = "bridgefs_xattrs=AQkAAXRydXN0ZWQuYjIGAAF1c2VyLmEx\n";
+    for side in ["old", "new"] {
+        let record = place.shell(side, "getfattr --only-values -n user.bridgefs.object f; echo");
+        contains(&record, entry);
+    }
+}
+
+/// Once `getxattr` is answered, the kernel asks for `security.capability` before every write, unless it is told
+/// that we look after it.
+#[test]
+fn a_hundred_writes_ask_for_the_capability_once() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    let requests = || place.requests();
+    let before = requests();
+    let mut file = fs::File::create(place.at("mnt/f")).expect("made");
+    for _ in 0..100 {
+        file.write_all(b"x").expect("written");
+    }
+    drop(file);
+    let after = requests();
+    let made = |operation| after(operation) - before(operation);
+    assert_eq!(made("write"), 100);
+    assert!(made("getxattr") <= 1, "{} requests", made("getxattr"));
     assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
 }
 

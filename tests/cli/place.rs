@@ -1,6 +1,8 @@
 //! A bridge over two folders, and the program to run on it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command as Program, Output};
 
@@ -72,6 +74,30 @@ impl Place {
     pub(crate) fn daemon_pid(&self) -> Pid {
         let status = self.json(&["status", "--json"]);
         pid_of(status["pid"].as_u64().expect("a process"))
+    }
+
+    /// Runs a shell script in one of the folders -> what it printed.
+    pub(crate) fn shell(&self, folder: &str, script: &str) -> String {
+        let mut bash = Program::new("bash");
+        let output =
+            bash.args(["-euc", script]).current_dir(self.at(folder)).output().expect("bash is installed");
+        assert!(output.status.success(), "{script}\n{}", said(&output));
+        said(&output)
+    }
+
+    /// How many requests of one sort the kernel has made.
+    pub(crate) fn requests(&self) -> impl Fn(&str) -> u64 + use<> {
+        let mut socket = UnixStream::connect(self.at("state/control.sock")).expect("the daemon runs");
+        let request = "GET /metrics HTTP/1.1\r\nHost: bridgefs\r\nConnection: close\r\n\r\n";
+        socket.write_all(request.as_bytes()).expect("asked");
+        let mut text = String::new();
+        socket.read_to_string(&mut text).expect("answered");
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        move |operation| {
+            let line = format!("bridgefs_fuse_operation_seconds_count{{operation=\"{operation}\"}} ");
+            let count = text.lines().find_map(|found| found.strip_prefix(&line));
+            count.map_or(0, |count| count.parse().expect("a number"))
+        }
     }
 
     pub(crate) fn json(&self, words: &[&str]) -> serde_json::Value {

@@ -10,3 +10,4 @@ mod programs;
 mod ranges;
 mod rig;
 mod sync;
+mod xattrs;

@@ -7,7 +7,7 @@ use crate::ledger::{
     BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
     TombstoneState,
 };
-use crate::object::{Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version};
+use crate::object::{Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY};
 use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
@@ -249,7 +249,7 @@ impl Bridge {
     async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
         let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
         let receipt = &replica.receipt;
-        let meta = self.meta_of(situation);
+        let meta = self.meta_of(situation)?;
         let first = self.expected(side, &situation.key, None)?;
         let write = Write::Copy(&receipt.key, &receipt.etag, &meta);
         let copied = self.replace(side, &situation.key, &self.op_id(&situation.node), first, write).await;
@@ -301,7 +301,9 @@ impl Bridge {
             Err(e) => return Err(BridgeError::from_store(side, e).on(key)),
         };
         let mut meta = info.meta.clone();
-        meta.user.extend(self.meta_of(situation).user);
+        // Merged, because others may have put entries of their own there; but what was removed must go.
+        meta.user.remove(XATTRS_ENTRY);
+        meta.user.extend(self.meta_of(situation)?.user);
         let etag = if meta.user == info.meta.user {
             info.etag
         } else {
@@ -441,12 +443,15 @@ impl Bridge {
         OpId::new(self.ledger.bridge_id(), node.ino, node.version)
     }
 
-    /// What is written beside the content, apart from its digest.
-    pub(super) fn meta_of(&self, situation: &Situation) -> ObjectMeta {
+    /// What is written beside the content, apart from its digest. The extended attributes are read after
+    /// the node: they are those of its attribute version, or newer.
+    pub(super) fn meta_of(&self, situation: &Situation) -> BridgeResult<ObjectMeta> {
         let node = &situation.node;
+        let xattrs = blocking(|| self.ledger.xattrs(node.ino))?;
         let mut user = node.attrs.to_metadata(node.kind);
         user.insert("bridgefs_op".to_owned(), self.op_id(node).as_str().to_owned());
-        ObjectMeta { content_type: None, user }
+        user.extend(xattrs.to_entry().map(|entry| (XATTRS_ENTRY.to_owned(), entry)));
+        Ok(ObjectMeta { content_type: None, user })
     }
 }
 

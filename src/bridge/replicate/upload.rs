@@ -85,7 +85,7 @@ impl Bridge {
             Some(now) if now.node.version == situation.node.version && now.key == situation.key => now,
             Some(_) | None => return Ok(Outcome::Later("it was changed meanwhile")),
         };
-        let mut meta = self.meta_of(situation);
+        let mut meta = self.meta_of(situation)?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let op = self.op_id(&situation.node);
@@ -118,7 +118,7 @@ impl Bridge {
         let Some((name, twin)) = blocking(|| self.ledger.twin(node, side))? else {
             return self.twin_under_way(side, node);
         };
-        let meta = self.meta_of(situation);
+        let meta = self.meta_of(situation)?;
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let write = Write::Copy(&twin.receipt.key, &twin.receipt.etag, &meta);
         match self.replace(side, &situation.key, &self.op_id(node), first, write).await {

@@ -11,12 +11,12 @@ use crate::cache::{Cache, CacheOptions, KeepFree};
 use crate::clock::Clock;
 use crate::fs::{Access, Caller, Fs, FsOptions, HandleId, Opened, Place, Truncate};
 use crate::ledger::{Ledger, LedgerMode, LedgerOptions};
-use crate::object::{Ino, PerSide, Side};
+use crate::object::{Ino, Key, PerSide, Side};
 use crate::stage::Stage;
-use crate::store::SharedStore;
 use crate::store::breaker::Breaker;
 use crate::store::faulty::{Faults, Faulty};
 use crate::store::memory::MemoryStore;
+use crate::store::{Condition, ObjectMeta, SharedStore, Store};
 
 pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, umask: 0o022, pid: 1 };
 
@@ -38,11 +38,29 @@ impl Rig {
         Rig::with(BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() }, 1 << 30).await
     }
 
+    /// The same over an old store that holds an object with this metadata.
+    pub(super) async fn over(key: &str, content: &'static [u8], meta: &ObjectMeta) -> Rig {
+        let settings = BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() };
+        Rig::holding(settings, 1 << 30, Some((key, content, meta))).await
+    }
+
     pub(super) async fn with(settings: BridgeSettings, staged_bytes_max: u64) -> Rig {
+        Rig::holding(settings, staged_bytes_max, None).await
+    }
+
+    async fn holding(
+        settings: BridgeSettings,
+        staged_bytes_max: u64,
+        object: Option<(&str, &'static [u8], &ObjectMeta)>,
+    ) -> Rig {
         let dir = TempDir::new().expect("a directory");
         let now = Arc::new(AtomicI64::new(1_000_000_000_000));
         let clock = Clock::Manual(Arc::clone(&now));
         let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), clock.clone())));
+        if let Some((key, content, meta)) = object {
+            let key = Key::new(key).expect("a key");
+            stores.old.put(&key, content.into(), meta, &Condition::Always).await.expect("put");
+        }
         let faulty = PerSide::from_fn(|side| Faulty::new(Arc::clone(&stores[side]) as SharedStore, 1));
         let faults = PerSide::from_fn(|side| faulty[side].1.clone());
         let handles = faulty.map(|(store, _)| handle(Arc::new(store)));

@@ -7,6 +7,7 @@ mod removal;
 mod replication;
 mod scans;
 mod tree;
+mod xattrs;
 
 use std::future::Future;
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::clock::Clock;
-use crate::object::{Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version};
+use crate::object::{Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version, Xattrs};
 
 const BOTH: Targets = Targets { old: true, new: true };
 const OLD: Targets = Targets { old: true, new: false };
@@ -117,7 +118,7 @@ impl Fixture {
         run(self.unlink(Entry { parent, name: &name }, NOW, targets))
     }
 
-    fn remove_dir(&self, path: &str) -> LedgerResult<Node> {
+    fn remove_dir(&self, path: &str) -> LedgerResult<Removed> {
         let (parent, name) = self.place(path);
         run(self.rmdir(Entry { parent, name: &name }, NOW))
     }
@@ -184,6 +185,7 @@ fn found_object() -> FoundObject {
         etag: ETag::new("found"),
         attrs: ATTRS,
         digest: None,
+        xattrs: Xattrs::default(),
     }
 }
 
