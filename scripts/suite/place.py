@@ -191,7 +191,9 @@ class Directory:
 
     def __init__(self, _program, home, path, _ack, _cache):
         self.home, self.path = home, path
-        (home / "mnt").mkdir()
+        self.folders = [home / "first", home / "second"]
+        for folder in (*self.folders, home / "mnt"):
+            folder.mkdir()
         path.rmdir()
         path.symlink_to(home / "mnt")
 
