@@ -33,7 +33,7 @@ def fio(place, directory, size, engine, direct, pattern, again=False):
     name = f"{engine}-{'direct' if direct else 'buffered'}-{pattern}"
     (directory / name).mkdir(exist_ok=True)
     options = {
-        "name": name, "directory": directory / name, "ioengine": engine, "direct": direct, "rw": PATTERNS[pattern],
+        "name": "job", "directory": directory / name, "ioengine": engine, "direct": direct, "rw": PATTERNS[pattern],
         "bsrange": "4k-64k" if pattern == "random" else "64k-64k", "blockalign": "4k", "size": f"{size}m", "numjobs": JOBS,
         "iodepth": 8, "verify": "crc32c", "do_verify": 1, "verify_fatal": 1, "verify_state_save": 0, "randseed": 7,
         "group_reporting": 1, "thread": 0, "fallocate": "none", "end_fsync": 1,
