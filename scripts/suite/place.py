@@ -159,17 +159,17 @@ class Bridge:
             raise Failed(f"{len(findings)} findings, the first: {json.dumps(findings[0])}")
         seen = stores.of_mount(self.path)
         self.umount()
-        self.check_ledger()
+        ledger = self.check_ledger()
         held = [stores.of_folder(folder) for folder in self.folders]
         self.differ("the two stores", stores.differences(held[0], held[1]))
         self.differ("the mount and the first store", stores.differences(seen, stores.as_seen(held[0])))
-        print(f"  {self.home.name}: nothing waits, no finding, {len(seen)} files the same in the mount and both stores", flush=True)
+        print(f"  {self.home.name}: nothing waits, no finding, {len(seen)} files the same in the mount and both stores; {ledger}", flush=True)
 
     def check_ledger(self):
         if subprocess.run([self.program, "ledger", "--help"], capture_output=True).returncode != 0:
-            print("  `bridgefs ledger` is not available in this build: the ledger is not checked")
-            return
+            return "the ledger is not checked: `bridgefs ledger` is not available in this build"
         self.ask("ledger", "check", str(self.config))
+        return "the ledger checks clean"
 
     def differ(self, what, lines):
         if lines:

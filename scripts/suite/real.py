@@ -7,6 +7,7 @@ on any two directories.
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 from .place import Failed, need
@@ -27,12 +28,13 @@ def run(place):
 
 
 def succeeds(place, name):
+    begun = time.monotonic()
     try:
         one(place, name)
     except Failed as why:
         print(f"  FAILED {name}: {why}", flush=True)
         return False
-    print(f"  ok {name}", flush=True)
+    print(f"  ok {name} ({time.monotonic() - begun:.0f} s)", flush=True)
     return True
 
 
