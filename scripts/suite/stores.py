@@ -10,15 +10,7 @@ SEEN = ("mode", "uid", "gid", "mtime")
 
 def digest(path):
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else slowly(file)
-
-
-def slowly(file):
-    """Debian 12 has Python 3.11, which can do better; a machine with an older one still works."""
-    total = hashlib.sha256()
-    while block := file.read(1 << 20):
-        total.update(block)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def walk(top):
