@@ -24,7 +24,7 @@ SMALL_CACHE_BYTES = 8 << 20
 
 def run(place):
     parts = {"plain": plain, "evictions": evictions, "flapping": flapping, "remounts": remounts}
-    chosen = place.options.names or list(parts)
+    chosen = list(dict.fromkeys(place.options.names)) or list(parts)
     unknown = [name for name in chosen if name not in parts]
     if unknown:
         raise Failed(f"fsx has no part {', '.join(unknown)} (it has {', '.join(parts)})")
@@ -39,6 +39,7 @@ def plain(place, fsx):
     """A fixed seed and a random one."""
     bridge = place.bridge("plain")
     for seed in fsx.seeds:
+        place.to_repeat("plain", "--seed", str(seed))
         fsx.exercise(bridge.path / f"seed-{seed}", fsx.ops, seed)
     bridge.finish()
 
@@ -47,6 +48,7 @@ def evictions(place, fsx):
     """Files of 4 MiB that do not fit into the cache together, and are closed so often that most of it may be evicted."""
     bridge = place.bridge("evictions", cache='size = "8MiB"')
     for seed in fsx.seeds:
+        place.to_repeat("evictions", "--seed", str(seed))
         fsx.together(bridge.path, 4, seed, flen=4 << 20, close_open=20)
     if not place.options.native:
         status = bridge.status()
@@ -62,6 +64,7 @@ def flapping(place, fsx):
         name = ("first", "second")[which]
         bridge = place.bridge(f"flapping-{name}")
         seed, done = fsx.seeds[which % len(fsx.seeds)], 0
+        place.to_repeat("flapping", "--seed", str(seed))
         with Flapping(bridge, which) as flapping:
             # Shortened, it could be over before anything happened.
             while done < fsx.ops // 2 or flapping.times < 3:
@@ -76,6 +79,7 @@ def remounts(place, fsx):
     bridge = place.bridge("remounts")
     native = place.folder("native")
     seed = fsx.seeds[-1]
+    place.to_repeat("remounts", "--seed", str(seed))
     for turn in range(fsx.ops // OPS_REMOUNT):
         name = f"file-{turn % 7}"
         fsx.exercise(bridge.path / name, OPS_REMOUNT, seed + turn)

@@ -53,12 +53,13 @@ class Place:
         # What is mounted has a short path: a socket's may have 107 bytes.
         self.mounts = Path(tempfile.mkdtemp(prefix="suites-", dir="/tmp"))
         self.mounts.chmod(0o755)
-        self.repeat = " ".join(["scripts/suites", name, *(shlex.quote(word) for word in self.words())])
+        self.to_repeat()
 
-    def words(self):
-        """The words of the command that asked for this suite, without the suite's own name."""
-        words = [word for word in sys.argv[1:] if word not in ("all", "ci", self.name)]
-        return words + (["--quick"] if self.options.quick and "--quick" not in words else [])
+    def to_repeat(self, *words):
+        """Says that the suite with these words more repeats what comes now."""
+        asked = [word for word in sys.argv[1:] if word not in ("all", "ci", self.name)]
+        quick = ["--quick"] if self.options.quick and "--quick" not in asked else []
+        self.repeat = shlex.join(["scripts/suites", self.name, *asked, *quick, *words])
 
     def reachable_by(self, user):
         """Other users work in the mount; a checkout below /root cannot be reached by them."""
