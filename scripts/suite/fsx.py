@@ -11,7 +11,7 @@ from .place import Failed
 
 VERSION = "0.3.2"
 FIXED_SEED = 1
-OPS, OPS_QUICK = 1_000_000, 4_000
+OPS, OPS_QUICK = 1_000_000, 3_000
 OPS_FLAPPING, OPS_REMOUNT = 1_000, 1_000
 AWAY_SECONDS = 1.0
 # Out of about 100.
