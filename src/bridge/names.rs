@@ -231,6 +231,8 @@ impl Bridge {
         self.replicator.wake_all();
         if removed.links_left > 0 {
             self.acks.wake(ino);
+            // The name that went may have been the last one that a store was to get.
+            self.released(ino);
             return Ok(());
         }
         if !still_open {

@@ -30,6 +30,7 @@ fn rename(from: Path, to: Path) -> Step {
 
 #[track_caller]
 fn holds(setup: Setup, steps: &[Step]) {
+    crate::trace();
     if let Err(why) = run(setup, steps) {
         panic!("{why}");
     }
@@ -147,5 +148,28 @@ fn history_that_made_room_in_a_ring_of_moves_comes_back() {
             write(at("", "d"), End::Ack),
         ];
         holds(setup(50837, Stage::DualWrite, Stage::DualWrite, true), &steps);
+    }
+}
+
+fn unlink(path: Path, open: bool) -> Step {
+    Step::Do(Op::Unlink { path, open })
+}
+
+fn link(from: Path, to: Path) -> Step {
+    Step::Do(Op::Link { from, to })
+}
+
+#[test]
+fn a_staged_file_becomes_cache_when_the_name_that_a_store_still_lacked_is_removed() {
+    for ms in [1, 30, 300, 1500] {
+        let steps = [
+            write(at("", "a"), End::Commit),
+            Step::Run(300),
+            Step::Trouble(Side::New, Trouble::Slow),
+            link(at("", "a"), at("", "b")),
+            Step::Run(ms),
+            unlink(at("", "b"), false),
+        ];
+        holds(setup(27, Stage::Shadow, Stage::Live, false), &steps);
     }
 }
