@@ -118,9 +118,10 @@ pub(super) fn free_to_go(tx: &Tx<'_>, node: &Node) -> LedgerResult<Node> {
     Ok(Node { link: further, ..node.clone() })
 }
 
-/// What a name that goes had on a store is left to the node's first name, if that has no current object
-/// there: the content is never deleted before it stands under another name. Answers what the first name had
-/// there instead, or `None` if nothing was left to it.
+/// What a name that goes had on a store is left to the node's first name, if that has nothing there or something
+/// older: no content is deleted before it, or a newer one, stands under another name. Also an older one, because it
+/// may be all that was acknowledged, and the newer one only here. Answers what the first name had there instead,
+/// or `None` if nothing was left to it.
 pub(super) fn inherit(
     tx: &mut Tx<'_>,
     node: &Node,
@@ -128,11 +129,13 @@ pub(super) fn inherit(
     row: &ReplicaRow,
 ) -> LedgerResult<Option<Inherited>> {
     let heir = LinkId::first(node.ino);
-    if node.link == heir || !is_current(row, node) {
+    if node.link == heir || row.state == ReplicaState::Mismatched {
         return Ok(None);
     }
     let before = replicas::find(tx.conn, heir, side)?;
-    if before.as_ref().is_some_and(|before| is_current(before, node)) {
+    let is_as_new =
+        |before: &ReplicaRow| before.version >= row.version && before.state != ReplicaState::Mismatched;
+    if before.as_ref().is_some_and(is_as_new) {
         return Ok(None);
     }
     let path = paths::key_in_tree(tx.conn, heir)?;

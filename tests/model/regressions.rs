@@ -173,3 +173,18 @@ fn a_staged_file_becomes_cache_when_the_name_that_a_store_still_lacked_is_remove
         holds(setup(27, Stage::Shadow, Stage::Live, false), &steps);
     }
 }
+
+#[test]
+fn what_was_acknowledged_stays_on_a_store_until_a_newer_version_stands_under_the_name_that_is_left() {
+    for ms in [1, 5, 10, 20, 30, 40] {
+        let steps = [
+            write(at("", "d"), End::Ack),
+            write(at("", "d"), End::Commit),
+            link(at("", "d"), at("", "f")),
+            unlink(at("", "d"), false),
+            Step::Run(ms),
+            Step::Run(ms),
+        ];
+        holds(setup(3000930, Stage::DualWrite, Stage::DualWrite, false), &steps);
+    }
+}
