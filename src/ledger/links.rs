@@ -12,7 +12,7 @@ use super::{
     Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets, nodes,
     paths, tombstones,
 };
-use crate::object::{Ino, LinkId, NanoTime, Side, Version};
+use crate::object::{Ino, LinkId, NanoTime, PerSide, Side, Version};
 
 /// The most names that a node may have: that of ext4.
 const LINKS_MAX: u32 = 65_000;
@@ -35,6 +35,26 @@ impl Ledger {
                 }
             }
             Ok(None)
+        })
+    }
+
+    /// What each store holds of a node, to be read: under its first name if that is its current content,
+    /// else under one of the others if that is.
+    pub fn readable(&self, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+        self.read(|conn| {
+            let mut replicas = replicas::both(conn, LinkId::first(ino))?;
+            let Some(node) = nodes::find(conn, ino)?.filter(|node| node.links > 1) else {
+                return Ok(replicas);
+            };
+            for side in Side::BOTH {
+                for name in names(conn, &node)?.into_iter().rev() {
+                    if let Some(row) = replicas::find(conn, name, side)?.filter(|row| is_current(row, &node))
+                    {
+                        replicas[side] = Some(row.into_replica(conn)?);
+                    }
+                }
+            }
+            Ok(replicas)
         })
     }
 

@@ -279,9 +279,9 @@ impl Bridge {
     ) -> BridgeResult<()> {
         match self.handle(side).store.head(&receipt.key).await {
             Ok(info) if info.etag == receipt.etag => Ok(()),
-            Ok(_) => self.report_missing(&situation.node, side, receipt).await,
+            Ok(_) => self.report_missing(situation.node.link, side, receipt).await,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.report_missing(&situation.node, side, receipt).await
+                self.report_missing(situation.node.link, side, receipt).await
             }
             Err(_) => Ok(()),
         }
@@ -346,7 +346,7 @@ impl Bridge {
         situation: &Situation,
         replica: &Replica,
     ) -> BridgeResult<Outcome> {
-        self.report_missing(&situation.node, side, &replica.receipt).await?;
+        self.report_missing(situation.node.link, side, &replica.receipt).await?;
         Ok(Outcome::Done)
     }
 
