@@ -302,8 +302,11 @@ impl Dice {
                 true => Step::CrashDuring(op, self.rng.random_range(0..40)),
                 false => Step::Do(op),
             });
-            if self.percent(60) {
-                steps.push(self.pause());
+            match self.rng.random_range(0..10) {
+                0..3 => {}
+                3..7 => steps.push(self.pause()),
+                // What a store lacks between two of its requests is seen only when somebody looks just then.
+                _ => steps.extend((0..5).map(|_| Step::Run(self.rng.random_range(1..15)))),
             }
         }
         steps.extend([Step::Do(Op::ReadPins), Step::Heal(side), Step::CheckAll]);
