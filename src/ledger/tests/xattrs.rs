@@ -17,7 +17,7 @@ impl Fixture {
     }
 
     fn value(&self, ino: Ino, name: &[u8]) -> Option<Vec<u8>> {
-        self.xattr(ino, name).expect("read").map(|value| value.into_vec())
+        self.xattr(ino, name).expect("read").map(<[u8]>::into_vec)
     }
 
     fn confirmed(&self, path: &str) -> Node {
