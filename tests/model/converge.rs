@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bridgefs::clock::sleep;
-use bridgefs::object::{Attrs, Ino, Key, Kind, Side};
+use bridgefs::object::{Attrs, Ino, Key, Kind, Side, Xattrs};
 use bridgefs::store::ObjectMeta;
 use bytes::Bytes;
 
@@ -114,6 +114,13 @@ async fn check_attrs(run: &mut Run, side: Side, path: &str, file: &File, meta: &
         attrs = Some(node.attrs);
     }
     let attrs = attrs.ok_or("no path is empty")?;
+    let xattrs = bridge.xattrs(ino).await.map_err(|e| format!("xattrs of `{path}`: {e}"))?;
+    if Xattrs::from_metadata(&meta.user).as_ref() != Ok(&xattrs) {
+        return Err(format!(
+            "P5: {side} has the metadata {:?} of `{path}`, the mount has {xattrs:?}",
+            meta.user
+        ));
+    }
     let nothing = Attrs { mode: 0, uid: 0, gid: 0, mtime: 0 };
     let stored = Attrs::from_metadata(&meta.user, nothing);
     if stored != (attrs, Some(Kind::File)) {

@@ -96,12 +96,12 @@ fn a_tar_round_trip_changes_nothing(mount: &Mount<'_>, tree: &Path) {
 async fn assert_metadata(old: &Place, new: &Place, tree: &Tree) {
     for place in [old, new] {
         let found = metadata(place).await;
-        for (key, mode, mtime) in tree.expected("copy") {
+        for (key, mode, mtime, xattrs) in tree.expected("copy") {
             let known = found.get(&key).unwrap_or_else(|| panic!("{} has no {key}", place.url));
             let says = |name: &str| known.get(name).map(String::as_str);
             assert_eq!(
-                (says("mode"), says("mtime")),
-                (Some(&*mode), Some(&*mtime)),
+                (says("mode"), says("mtime"), says("bridgefs_xattrs")),
+                (Some(&*mode), Some(&*mtime), xattrs.as_deref()),
                 "{key} on {}",
                 place.url
             );

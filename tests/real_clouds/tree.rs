@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -23,6 +26,9 @@ const DIRECTORIES: [&str; 12] = [
     "comma,tilde~/at@colon:",
     "d/e/e/p/p/a/t/h/s/a/r/e/f/i/n/e/t/o/o/1/2/3/4/5/6/7/8/9/0",
 ];
+
+/// What every tenth file has, with its own name as value.
+const XATTR: &str = "user.bridge";
 
 /// A tree on the local disk.
 #[derive(Debug)]
@@ -77,6 +83,9 @@ impl Tree {
         let nanos = rng.random_range(1_000_000_000_000_000_000..1_750_000_000_000_000_000);
         let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
         fs::File::open(&path).expect("it is there").set_modified(modified).expect("its time");
+        if self.files.len().is_multiple_of(10) {
+            crate::support::mount::run(Command::new("setfattr").args(["-n", XATTR, "-v", &name]).arg(&path));
+        }
         self.files.push(name.into());
     }
 
@@ -87,17 +96,27 @@ impl Tree {
         self.files.push(name.into());
     }
 
-    /// What the metadata of each file's object must say: its key below `prefix`, mode and time.
-    pub(crate) fn expected(&self, prefix: &str) -> Vec<(String, String, String)> {
-        let one = |name: &PathBuf| {
+    /// What the metadata of each file's object must say: its key below `prefix`, mode, time and extended
+    /// attributes.
+    pub(crate) fn expected(&self, prefix: &str) -> Vec<(String, String, String, Option<String>)> {
+        let one = |(at, name): (usize, &PathBuf)| {
             let meta = fs::symlink_metadata(self.root.join(name)).expect("the tree is still there");
             let since =
                 meta.modified().expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
             let mtime = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
-            (format!("{prefix}/{}", name.display()), format!("{:o}", meta.permissions().mode()), mtime)
+            let mode = format!("{:o}", meta.permissions().mode());
+            let entry = (at.is_multiple_of(10) && meta.is_file()).then(|| entry(&name.display().to_string()));
+            (format!("{prefix}/{}", name.display()), mode, mtime, entry)
         };
-        self.files.iter().map(one).collect()
+        self.files.iter().enumerate().map(one).collect()
     }
+}
+
+/// The metadata entry of one attribute, put together by hand.
+fn entry(value: &str) -> String {
+    let name_len = [u8::try_from(XATTR.len()).expect("short")];
+    let value_len = u16::try_from(value.len()).expect("short").to_be_bytes();
+    STANDARD_NO_PAD.encode([&[1], &name_len[..], &value_len, XATTR.as_bytes(), value.as_bytes()].concat())
 }
 
 /// The longest names that Linux takes: 255 bytes.

@@ -348,6 +348,9 @@ pub async fn metadata(room: &Room) {
     assert_eq!(store.head(&key).await.expect("head").meta, first, "head says what was put");
     let get = store.get(&key, ByteRange::All, None).await.expect("get");
     assert_eq!(get.info.meta, first, "get says what was put");
+    let largest = meta(&[("bridgefs_xattrs", &"AQ+/".repeat(342)), ("mode", "100644"), ("uid", "7")]);
+    let etag = store.set_meta(&key, &etag, &largest).await.expect("set_meta");
+    assert_eq!(store.head(&key).await.expect("head").meta, largest, "as much as we ever send, and base64");
     let second = meta(&[("mode", "100600"), ("uid", "7")]);
     let changed = store.set_meta(&key, &etag, &second).await.expect("set_meta");
     let info = store.head(&key).await.expect("head");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bridgefs::bridge::Unlinked;
-use bridgefs::ledger::{AttrChange, NewNode, Node, RenameMode};
-use bridgefs::object::{Attrs, Ino, Kind, LinkId};
+use bridgefs::ledger::{AttrChange, NewNode, NewXattr, Node, RenameMode};
+use bridgefs::object::{Attrs, Ino, Kind, LinkId, XattrMode};
 
 use super::{Check, Did, Run};
 use crate::step::Path;
@@ -215,7 +215,16 @@ impl Run {
         if let Some(file) = self.tree.file(&full) {
             file.mode = Some(mode);
         }
-        Ok(())
+        // One name comes and goes, so that removals have to reach the stores too.
+        let (name, odd): (&[u8], _) = (b"user.mode", mode % 2 == 1);
+        let value = format!("{mode:o}").into_bytes().into();
+        let new = NewXattr { name: name.into(), value, mode: XattrMode::Set };
+        let done = match odd && self.world.bridge().xattr(node.ino, name).await.is_ok() {
+            true => self.world.bridge().remove_xattr(node.ino, name).await,
+            false => self.world.bridge().set_xattr(node.ino, new).await,
+        };
+        let Did::Yes(done) = self.judge(&format!("setxattr of `{full}`"), done)? else { return Ok(()) };
+        done.map_err(|kind| format!("setxattr of `{full}`: {kind:?}"))
     }
 }
 
