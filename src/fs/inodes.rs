@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
+use super::access::QuietUntil;
 use super::orphans::Orphan;
 use super::{FsError, FsResult};
 use crate::bridge::Content;
@@ -67,6 +68,8 @@ pub(super) struct OpenInode {
     committed: Mutex<Committed>,
     times: Mutex<LiveTimes>,
     refuses_writes: AtomicBool,
+    /// Whether reads must be looked at for the time of access.
+    pub(super) quiet_until: QuietUntil,
     /// References, counted under the table's lock.
     users: AtomicU64,
 }
@@ -80,6 +83,7 @@ impl OpenInode {
             committed: Mutex::default(),
             times: Mutex::default(),
             refuses_writes: AtomicBool::new(false),
+            quiet_until: QuietUntil::default(),
             users: AtomicU64::new(0),
         }
     }
@@ -104,6 +108,7 @@ impl OpenInode {
     /// time without the change, finds the generation moved on, and is followed by another.
     pub(super) fn touch(&self, now: NanoTime) {
         *self.times.lock() = LiveTimes { mtime: Some(now), ctime: Some(now) };
+        self.quiet_until.end();
     }
 
     /// Somebody set the time of modification: it holds until the next change of content.

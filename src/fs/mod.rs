@@ -9,6 +9,7 @@
 //! | `io` | read, write |
 //! | `ranges` | allocation, holes, copies between open files |
 //! | `commit` | flush, fsync, what happens when nobody is left to be told of a failure |
+//! | `access` | times of access |
 //! | `attrs` | getattr, setattr |
 //! | `names` | lookup, create, mkdir, symlink, unlink, rmdir |
 //! | `rename` | rename in its three modes |
@@ -33,6 +34,7 @@ use crate::bridge::{Bridge, BridgeErrorKind, BridgeResult, StatFs};
 use crate::clock::{Clock, timeout};
 use crate::object::{Ino, Version};
 
+mod access;
 mod attrs;
 mod commit;
 mod dirs;

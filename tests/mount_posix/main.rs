@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+mod access;
 mod content;
 mod mapping;
 mod names;
