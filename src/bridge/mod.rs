@@ -47,7 +47,7 @@ pub use names::{RenameDone, Unlinked};
 pub use replicate::{BridgeTasks, Drained, Hold};
 pub use router::{Router, Routing};
 pub use settings::{AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads};
-pub use staging::StatFs;
+pub use staging::{ContentTimes, StatFs};
 pub use status::{BridgeStatus, FileStatus, ReplicaStatus, StageChange, StoreStatus};
 
 use blocking::blocking;

@@ -9,8 +9,10 @@ use crate::store::ErrorKind;
 /// Looks for the attributes of one object, which may be on its way to another key at the first ones.
 const LOOKS_MAX: u32 = 3;
 
-/// The longest key, in bytes, that any store holds.
-const KEY_BYTES_MAX: usize = 1024;
+/// The longest key, in bytes, that a cloud holds.
+const CLOUD_KEY_BYTES_MAX: usize = 1024;
+/// The longest path, in bytes, that a program can name (`PATH_MAX`, without the zero at its end).
+const KEY_BYTES_MAX: usize = 4095;
 
 /// A node that left the tree.
 #[derive(Debug)]
@@ -280,8 +282,10 @@ impl Bridge {
         }
         match refusal {
             Some((side, why)) => {
-                let detail = format!("neither store can hold this name; {side}: {why}");
-                Err(BridgeError::new(BridgeErrorKind::IllegalName, detail).on(key))
+                let detail = format!("no store that must hold this name can; {side}: {why}");
+                let too_long = key.as_str().len() > CLOUD_KEY_BYTES_MAX;
+                let kind = if too_long { BridgeErrorKind::NameTooLong } else { BridgeErrorKind::IllegalName };
+                Err(BridgeError::new(kind, detail).on(key))
             }
             None => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! What a crash left is made whole before anything is served: after this every staged file belongs to a
 //! node, is a committed version of it, and has the intents that bring it to the stores.
 
-use crate::bridge::{Bridge, BridgeError, BridgeResult, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeResult, ContentTimes, blocking};
 use crate::cache::Lease;
 use crate::ledger::Node;
 use crate::object::{ContentDigest, Ino, NanoTime, Side, Version};
@@ -61,7 +61,7 @@ impl Bridge {
                 self.released(ino);
             }
             None => {
-                self.commit(&lease, node.attrs.mtime).await?;
+                self.commit(&lease, times_of(&node)).await?;
             }
         }
         Ok(())
@@ -95,9 +95,13 @@ impl Bridge {
                     Some(lease) => lease,
                     None => self.stage_empty(node.ino)?,
                 };
-                self.commit(&lease, node.attrs.mtime).await?;
+                self.commit(&lease, times_of(node)).await?;
                 count += 1;
             }
         }
     }
+}
+
+fn times_of(node: &Node) -> ContentTimes {
+    ContentTimes { mtime: node.attrs.mtime, ctime: node.ctime }
 }

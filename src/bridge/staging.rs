@@ -111,6 +111,15 @@ pub struct StatFs {
     pub files_free: u64,
 }
 
+/// When a content was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentTimes {
+    /// The last change of content, or what was set for it.
+    pub mtime: NanoTime,
+    /// The last change of content or attributes; an older one than the node's changes nothing.
+    pub ctime: NanoTime,
+}
+
 impl Bridge {
     /// The local file of a node whose content is not on every store yet.
     pub fn staged(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
@@ -168,7 +177,7 @@ impl Bridge {
 
     /// Makes the content of a staged file the next version: durable here when this returns, and on its
     /// way to every store that the slice writes. The point of no return.
-    pub async fn commit(&self, lease: &Lease, mtime: NanoTime) -> BridgeResult<Version> {
+    pub async fn commit(&self, lease: &Lease, times: ContentTimes) -> BridgeResult<Version> {
         let ino = lease.ino();
         // Taken before the sync: a write that comes meanwhile makes the file differ from the version.
         let generation = lease.generation();
@@ -177,7 +186,7 @@ impl Bridge {
         let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
-        let commit = Commit { size, mtime, ctime: self.clock.now(), targets };
+        let commit = Commit { size, mtime: times.mtime, ctime: times.ctime, targets };
         let version = self.ledger.commit(ino, commit).await?;
         self.staging.set(ino, version, generation, None);
         self.cache.forget(ino);

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod findings;
 mod init;
+mod ledger;
 mod mount;
 mod stage;
 mod status;
@@ -45,6 +46,8 @@ enum Verb {
     Stage(stage::Stage),
     /// List what a person must know
     Findings(findings::Findings),
+    /// Look into the ledger, mounted or not
+    Ledger(ledger::LedgerCommand),
     /// A guided tour over two local folders; needs nothing but FUSE
     Demo(demo::Demo),
 }
@@ -89,6 +92,7 @@ fn run(verb: Verb) -> anyhow::Result<Outcome> {
         Verb::Status(status) => status.run(),
         Verb::Stage(stage) => stage.run(),
         Verb::Findings(findings) => findings.run(),
+        Verb::Ledger(ledger) => ledger.run(),
         Verb::Demo(demo) => demo.run(),
     }
 }

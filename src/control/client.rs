@@ -75,6 +75,11 @@ impl Client {
         self.get("/findings").await
     }
 
+    /// What in the ledger and the staging area is damaged or cannot be true, one sentence each.
+    pub async fn check(&self) -> Answer<Vec<String>> {
+        self.get("/check").await
+    }
+
     /// Changes the stage of a slice.
     pub async fn stage(&self, request: &StageRequest) -> Answer<StageChange> {
         self.post("/stage", request).await

@@ -64,6 +64,7 @@ fn router(panel: Arc<ControlPanel>) -> Router {
         .route("/status", get(status))
         .route("/file", get(file))
         .route("/findings", get(findings))
+        .route("/check", get(check))
         .route("/metrics", get(metrics))
         .route("/stage", post(stage))
         .route("/shutdown", post(shutdown))
@@ -116,6 +117,10 @@ async fn file(State(panel): Panel, Query(query): Query<FileQuery>) -> Answer<cra
 
 async fn findings(State(panel): Panel) -> Answer<Vec<crate::ledger::Finding>> {
     Ok(Json(panel.bridge.findings(false, FINDINGS_MAX)?))
+}
+
+async fn check(State(panel): Panel) -> Answer<Vec<String>> {
+    Ok(Json(panel.bridge.check()?))
 }
 
 async fn metrics(State(panel): Panel) -> String {

@@ -129,7 +129,8 @@ impl Fs {
     }
 
     /// Changes attributes -> what `stat` shows then. A new length without a handle is committed and
-    /// acknowledged before this returns, as a close would; with a handle that is left to its close.
+    /// acknowledged before this returns, as a close would; with a handle, or while somebody has the file open
+    /// for writing, that is left to the close.
     pub async fn setattr(
         self: &Arc<Self>,
         ino: Ino,
@@ -163,10 +164,15 @@ impl Fs {
         let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };
         let opened = self.open(ino, Access::Write, truncate).await?;
         let file = self.files.get(opened.handle)?;
-        let done = match self.set_size(&file.inode, size).await {
-            Ok(()) => self.make_safe(&file.inode).await,
-            Err(error) => Err(error),
-        };
+        let done = self.set_size(&file.inode, size).await;
+        // An `open` with O_TRUNC comes as an open and then this: its close commits what was written by then.
+        let others_write = file.inode.state.read().await.writers > 1;
+        if done.is_err() || others_write {
+            self.files.remove(opened.handle)?;
+            self.close(&file.inode, Access::Write).await;
+            return done;
+        }
+        let done = self.make_safe(&file.inode).await;
         drop(file);
         self.release(opened.handle).await?;
         done

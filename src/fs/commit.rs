@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::handles::HandleId;
-use super::inodes::{Committed, ContentState, InodeRef};
+use super::inodes::{Committed, ContentState, InodeRef, LiveTimes};
 use super::{Fs, FsError, FsResult};
-use crate::bridge::BridgeErrorKind;
+use crate::bridge::{BridgeErrorKind, ContentTimes};
 use crate::cache::Lease;
 use crate::clock::sleep;
-use crate::object::{Ino, NanoTime, Version};
+use crate::object::{Ino, Version};
 
 /// The first wait before a commit that nobody waits for is tried again; doubles with each failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -63,8 +63,8 @@ impl Fs {
             return Ok(inode.committed().version);
         }
         let generation = lease.generation();
-        let mtime = self.mtime_to_commit(inode).await?;
-        match self.bridge.commit(&lease, mtime).await {
+        let times = self.times_to_commit(inode).await?;
+        match self.bridge.commit(&lease, times).await {
             Ok(version) => {
                 inode.set_committed(Committed { generation: Some(generation), version: Some(version) });
                 self.remember(inode.ino(), version);
@@ -74,12 +74,19 @@ impl Fs {
         }
     }
 
-    async fn mtime_to_commit(&self, inode: &InodeRef) -> FsResult<NanoTime> {
-        if let Some(mtime) = inode.times().mtime {
-            return Ok(mtime);
+    /// A commit makes nothing newer: the times are those of the last change.
+    async fn times_to_commit(&self, inode: &InodeRef) -> FsResult<ContentTimes> {
+        let live = inode.times();
+        if let LiveTimes { mtime: Some(mtime), ctime: Some(ctime) } = live {
+            return Ok(ContentTimes { mtime, ctime });
         }
         let node = self.ask(self.bridge.node(inode.ino())).await?;
-        Ok(node.map_or_else(|| self.now(), |node| node.attrs.mtime))
+        let known = node.map(|node| ContentTimes { mtime: node.attrs.mtime, ctime: node.ctime });
+        let known = known.unwrap_or_else(|| ContentTimes { mtime: self.now(), ctime: self.now() });
+        Ok(ContentTimes {
+            mtime: live.mtime.unwrap_or(known.mtime),
+            ctime: live.ctime.unwrap_or(known.ctime),
+        })
     }
 
     /// A file that lost its name meanwhile has no version to be; a damaged one takes no more writes.

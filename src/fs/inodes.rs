@@ -35,6 +35,8 @@ pub(super) enum ContentState {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) handles: usize,
+    /// How many of them may change the content.
+    pub(super) writers: usize,
     pub(super) content: ContentState,
     /// It has no name any more.
     pub(super) orphan: Option<Orphan>,
@@ -78,7 +80,7 @@ impl OpenInode {
     fn new(ino: Ino) -> OpenInode {
         OpenInode {
             ino,
-            state: RwLock::new(State { handles: 0, content: ContentState::Idle, orphan: None }),
+            state: RwLock::new(State { handles: 0, writers: 0, content: ContentState::Idle, orphan: None }),
             changes: tokio::sync::Mutex::default(),
             committed: Mutex::default(),
             times: Mutex::default(),
@@ -109,6 +111,11 @@ impl OpenInode {
     pub(super) fn touch(&self, now: NanoTime) {
         *self.times.lock() = LiveTimes { mtime: Some(now), ctime: Some(now) };
         self.quiet_until.end();
+    }
+
+    /// The content is as old as its node says.
+    pub(super) fn set_times(&self, mtime: NanoTime, ctime: NanoTime) {
+        *self.times.lock() = LiveTimes { mtime: Some(mtime), ctime: Some(ctime) };
     }
 
     /// Somebody set the time of modification: it holds until the next change of content.

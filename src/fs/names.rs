@@ -43,7 +43,7 @@ impl Fs {
                 return Err(error.into());
             }
         };
-        let handle = self.open_new(node.ino, lease).await;
+        let handle = self.open_new(&node, lease).await;
         Ok(CreatedFile { info: FileInfo::of(&node), handle })
     }
 

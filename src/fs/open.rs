@@ -6,6 +6,7 @@ use super::handles::{Debt, FileHandle, HandleId};
 use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsResult};
 use crate::cache::Lease;
+use crate::ledger::Node;
 use crate::object::{Ino, Version};
 
 /// What a file is opened for.
@@ -73,12 +74,13 @@ impl Fs {
         let unchanged = self.is_unchanged(&inode, &state);
         inode.quiet_until.end();
         state.handles += 1;
+        state.writers += usize::from(access.writes());
         drop(state);
         let file = FileHandle { inode: inode.clone(), access, debt: Debt::default() };
         if truncate == Truncate::ToZero {
             let emptied = if already_empty { Ok(()) } else { self.set_size(&inode, 0).await };
             if let Err(error) = emptied {
-                self.close(&inode).await;
+                self.close(&inode, access).await;
                 return Err(error);
             }
             file.debt.add();
@@ -89,14 +91,15 @@ impl Fs {
     }
 
     /// The first handle of a file that was just made, on its new staged file.
-    pub(super) async fn open_new(&self, ino: Ino, lease: Lease) -> HandleId {
-        let inode = self.inodes.enter(ino);
+    pub(super) async fn open_new(&self, node: &Node, lease: Lease) -> HandleId {
+        let inode = self.inodes.enter(node.ino);
         let mut state = inode.state.write().await;
         state.content = ContentState::Staged(lease);
         state.handles += 1;
-        inode.touch(self.now());
+        state.writers += 1;
+        inode.set_times(node.attrs.mtime, node.ctime);
         drop(state);
-        self.remember(ino, Version::UNCOMMITTED);
+        self.remember(node.ino, Version::UNCOMMITTED);
         let file = FileHandle { inode, access: Access::Write, debt: Debt::default() };
         file.debt.add();
         self.files.insert(file)
@@ -128,14 +131,15 @@ impl Fs {
         {
             self.note_failed_commit(&file.inode, &error);
         }
-        self.close(&file.inode).await;
+        self.close(&file.inode, file.access).await;
         Ok(())
     }
 
     /// One handle fewer. The last one gives the content back.
-    pub(super) async fn close(&self, inode: &InodeRef) {
+    pub(super) async fn close(&self, inode: &InodeRef, access: Access) {
         let mut state = inode.state.write().await;
         state.handles = state.handles.saturating_sub(1);
+        state.writers = state.writers.saturating_sub(usize::from(access.writes()));
         if state.handles == 0 {
             self.let_go(inode, &mut state).await;
         }

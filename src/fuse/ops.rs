@@ -42,9 +42,9 @@ const ENTRIES_PER_BATCH: usize = 64;
 /// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
 /// excludes passthrough. Not KILLPRIV: the kernel then clears setuid bits with an ordinary `chmod`, and
 /// fuser 0.18 drops the flags that would replace it. Neither AUTO_INVAL_DATA nor EXPLICIT_INVAL_DATA:
-/// pages are kept or dropped at `open` by version, and dropped when a size changes behind the kernel.
-const CAPABILITIES: [InitFlags; 5] = [
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
+/// pages are kept or dropped at `open` by version, and dropped when a size changes behind the kernel. Not
+/// ATOMIC_O_TRUNC: the kernel then asks us to truncate before it has refused the open of a running program.
+const CAPABILITIES: [InitFlags; 4] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -279,8 +279,7 @@ impl Filesystem for Adapter {
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.fs();
-        let truncate = if flags.0 & libc::O_TRUNC == 0 { Truncate::Keep } else { Truncate::ToZero };
-        let work = async move { Ok(fs.open(Ino(ino.0), access(flags), truncate).await?) };
+        let work = async move { Ok(fs.open(Ino(ino.0), access(flags), Truncate::Keep).await?) };
         self.serve("open", reply, work, |reply, opened| replies::opened(reply, &opened));
     }
 

@@ -36,10 +36,10 @@ impl Ledger {
             node.version = node.version.next();
             node.size = commit.size;
             node.attrs.mtime = commit.mtime;
-            node.ctime = commit.ctime;
+            node.ctime = node.ctime.max(commit.ctime);
             node.origin = Origin::Mount;
             nodes::update(tx.conn, &node)?;
-            links::want_all(tx.conn, &node, commit.targets, commit.ctime)?;
+            links::want_all(tx.conn, &node, commit.targets, tx.now)?;
             Ok(node.version)
         })
         .await

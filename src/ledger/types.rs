@@ -295,7 +295,7 @@ pub struct Commit {
     pub size: u64,
     /// When it was changed.
     pub mtime: NanoTime,
-    /// When this is committed.
+    /// When the content or an attribute was changed; never makes the node's older.
     pub ctime: NanoTime,
     /// Where it goes.
     pub targets: Targets,

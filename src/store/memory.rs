@@ -19,6 +19,8 @@ use crate::object::{ETag, Key, NanoTime};
 
 /// A body comes in pieces of so many bytes, so that nobody relies on getting it in one.
 const PIECE_BYTES: usize = 256 << 10;
+/// The longest key, in bytes: that of the clouds.
+const KEY_BYTES_MAX: usize = 1024;
 
 /// An object store in memory.
 #[derive(Debug)]
@@ -268,8 +270,13 @@ impl Store for MemoryStore {
         }
     }
 
-    fn check_key(&self, _key: &Key) -> StoreResult<()> {
-        Ok(())
+    fn check_key(&self, key: &Key) -> StoreResult<()> {
+        let count = key.as_str().len();
+        if count <= KEY_BYTES_MAX {
+            return Ok(());
+        }
+        let why = format!("{count} bytes, the limit is {KEY_BYTES_MAX}");
+        Err(StoreError::new(ErrorKind::Unsupported, "check_key", why).on(key))
     }
 
     async fn head(&self, key: &Key) -> StoreResult<ObjectInfo> {

@@ -4,6 +4,7 @@
 
 mod access;
 mod content;
+mod links;
 mod mapping;
 mod names;
 mod programs;

@@ -107,3 +107,15 @@ async fn links_and_attributes_are_kept() {
     let info = rig.fs.setattr(ino, None, change).await.expect("set");
     assert_eq!((info.mode, info.uid, info.gid, info.atime, info.ctime), (0o640, 7, 100, 3, now));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_too_long_for_the_stores_is_refused() {
+    let rig = Rig::new().await;
+    let mut dir = Ino::ROOT;
+    for _ in 0..4 {
+        dir = rig.fs.mkdir(dir, &"d".repeat(249), 0o755, ALICE).await.expect("made").ino;
+    }
+    rig.fs.create(dir, &"f".repeat(24), 0o644, ALICE).await.expect("1024 bytes");
+    let longer = rig.fs.create(dir, &"f".repeat(25), 0o644, ALICE).await;
+    assert_eq!(kind_of(longer), Some(BridgeErrorKind::NameTooLong));
+}

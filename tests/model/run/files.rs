@@ -1,6 +1,6 @@
 //! Contents: writing, committing, waiting for the ack, reading.
 
-use bridgefs::bridge::{BridgeError, BridgeErrorKind};
+use bridgefs::bridge::{BridgeError, BridgeErrorKind, ContentTimes};
 use bridgefs::cache::Lease;
 use bridgefs::clock::Instant;
 use bridgefs::ledger::Node;
@@ -111,7 +111,10 @@ impl Run {
 
     async fn commit(&mut self, full: &str, lease: Lease, end: End) -> Check {
         let (ino, bridge, mtime) = (lease.ino(), self.world.bridge(), self.world.now());
-        let version = bridge.commit(&lease, mtime).await.map_err(|e| format!("commit of `{full}`: {e}"))?;
+        let version = bridge
+            .commit(&lease, ContentTimes { mtime, ctime: mtime })
+            .await
+            .map_err(|e| format!("commit of `{full}`: {e}"))?;
         if let Some(file) = self.tree.file(full) {
             file.committed(mtime);
         }
