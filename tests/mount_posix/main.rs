@@ -10,4 +10,5 @@ mod names;
 mod programs;
 mod ranges;
 mod rig;
+mod set_id;
 mod sync;
