@@ -7,6 +7,7 @@
 //! | `discover` | names that the ledger does not know: lookup and listing, three-valued |
 //! | `content` | open, read: blocks through the cache, from the store that has the version |
 //! | `fetch` | one block from one of the stores: order, checks, fallback |
+//! | `access` | reads that are noted |
 //! | `staging` | content on its way in and out: stage, commit |
 //! | `ack` | what `close` and `fsync` wait for |
 //! | `replicate` | brings each store to what the ledger says, for ever |
@@ -25,6 +26,7 @@ use crate::ledger::{Event, Ledger, Slice, Targets};
 use crate::object::{Key, PerSide, Side};
 use crate::stage::Stage;
 
+mod access;
 mod ack;
 mod blocking;
 mod content;

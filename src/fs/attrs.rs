@@ -31,7 +31,7 @@ pub struct FileInfo {
     /// Disk space, in units of 512 bytes: of a file that is being changed what its local file takes, else
     /// what its bytes need, because that is what a store keeps of it.
     pub blocks: u64,
-    /// Last access: set by `utimens` only, as on a `noatime` mount.
+    /// Last access, by the rule of `relatime`.
     pub atime: NanoTime,
     /// Last change of content.
     pub mtime: NanoTime,
@@ -213,6 +213,7 @@ impl Fs {
         if let Some(mtime) = change.mtime {
             self.note_mtime(&inode, mtime).await;
         }
+        inode.quiet_until.end();
         drop(alone);
         Ok(())
     }

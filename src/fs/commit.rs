@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::handles::HandleId;
 use super::inodes::{Committed, ContentState, InodeRef, LiveTimes};
-use super::open::Access;
 use super::{Fs, FsError, FsResult};
 use crate::bridge::{BridgeErrorKind, ContentTimes};
 use crate::cache::Lease;
@@ -23,7 +22,7 @@ impl Fs {
     /// once share one commit, and each of them hears how it ended.
     pub async fn flush(&self, handle: HandleId) -> FsResult<()> {
         let file = self.files.get(handle)?;
-        if file.access == Access::Read {
+        if !file.access.writes() {
             return Ok(());
         }
         let debt = file.debt.open();

@@ -83,7 +83,13 @@ impl Fs {
     async fn dots(&self, ino: Ino, orphan: Option<Node>, position: u64) -> FsResult<Vec<DirEntry>> {
         let node = match orphan {
             Some(node) => node,
-            None => self.node(ino).await?,
+            None => {
+                let node = self.node(ino).await?;
+                if position == 0 {
+                    self.note_use(&node).await;
+                }
+                node
+            }
         };
         let parent = match self.node(node.parent).await {
             Ok(parent) => FileInfo::of(&parent),

@@ -52,10 +52,7 @@ impl Debt {
 impl FileHandle {
     /// Opened to change the content.
     pub(super) fn writable(&self) -> FsResult<()> {
-        match self.access {
-            Access::Write => Ok(()),
-            Access::Read => Err(FsError::BadHandle),
-        }
+        if self.access.writes() { Ok(()) } else { Err(FsError::BadHandle) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
+use super::access::QuietUntil;
 use super::orphans::Orphan;
 use super::privileges::PrivilegeWatch;
 use super::{FsError, FsResult};
@@ -71,6 +72,8 @@ pub(super) struct OpenInode {
     times: Mutex<LiveTimes>,
     refuses_writes: AtomicBool,
     pub(super) privileges: PrivilegeWatch,
+    /// Whether reads must be looked at for the time of access.
+    pub(super) quiet_until: QuietUntil,
     /// References, counted under the table's lock.
     users: AtomicU64,
 }
@@ -85,6 +88,7 @@ impl OpenInode {
             times: Mutex::default(),
             refuses_writes: AtomicBool::new(false),
             privileges: PrivilegeWatch::default(),
+            quiet_until: QuietUntil::default(),
             users: AtomicU64::new(0),
         }
     }
@@ -109,6 +113,7 @@ impl OpenInode {
     /// time without the change, finds the generation moved on, and is followed by another.
     pub(super) fn touch(&self, now: NanoTime) {
         *self.times.lock() = LiveTimes { mtime: Some(now), ctime: Some(now) };
+        self.quiet_until.end();
     }
 
     /// The content is as old as its node says.

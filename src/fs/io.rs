@@ -50,8 +50,16 @@ impl Writer<'_> {
 }
 
 impl Fs {
-    /// Up to `len` bytes from `offset`; fewer only at the end.
+    /// Up to `len` bytes from `offset`; fewer only at the end. A read like any other: its time is noted.
     pub async fn read(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Bytes> {
+        let file = self.files.get(handle)?;
+        // Side by side: a read that waits for a store does not also wait for the ledger.
+        let (bytes, ()) = tokio::join!(self.read_unseen(handle, offset, len), self.note_read(&file.inode));
+        bytes
+    }
+
+    /// The same without a trace, for who opened with `O_NOATIME`.
+    pub async fn read_unseen(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Bytes> {
         let file = self.files.get(handle)?;
         let source = match &file.inode.state.read().await.content {
             ContentState::Clean(content) => Source::Pinned(content.clone()),

@@ -9,6 +9,7 @@
 //! | `io` | read, write |
 //! | `ranges` | allocation, holes, copies between open files |
 //! | `commit` | flush, fsync, what happens when nobody is left to be told of a failure |
+//! | `access` | times of access |
 //! | `attrs` | getattr, setattr |
 //! | `xattrs` | extended attributes |
 //! | `privileges` | set-ID bits and capabilities that end with a change |
@@ -35,6 +36,7 @@ use crate::bridge::{Bridge, BridgeErrorKind, BridgeResult, StatFs};
 use crate::clock::{Clock, timeout};
 use crate::object::{Ino, Version};
 
+mod access;
 mod attrs;
 mod commit;
 mod dirs;

@@ -94,8 +94,9 @@ impl Fs {
 
     /// Where a symbolic link points.
     pub async fn readlink(&self, ino: Ino) -> FsResult<Box<[u8]>> {
-        let target = self.node(ino).await?.target;
-        target.ok_or(FsError::Invalid("not a symbolic link"))
+        let node = self.node(ino).await?;
+        self.note_use(&node).await;
+        node.target.ok_or(FsError::Invalid("not a symbolic link"))
     }
 
     /// Gives a node that is no directory a further name.

@@ -14,8 +14,26 @@ use crate::object::{Ino, SET_ID_BITS, Version};
 pub enum Access {
     /// Only to read.
     Read,
-    /// To write, perhaps also to read.
+    /// Only to write.
     Write,
+    /// To read and to write.
+    ReadWrite,
+}
+
+impl Access {
+    pub(super) fn reads(self) -> bool {
+        match self {
+            Access::Read | Access::ReadWrite => true,
+            Access::Write => false,
+        }
+    }
+
+    pub(super) fn writes(self) -> bool {
+        match self {
+            Access::Write | Access::ReadWrite => true,
+            Access::Read => false,
+        }
+    }
 }
 
 /// What an open does to the content.
@@ -32,8 +50,9 @@ pub enum Truncate {
 pub struct Opened {
     /// The handle.
     pub handle: HandleId,
-    /// The content is the one that this mount had open last: pages that the kernel kept are right.
-    pub unchanged: bool,
+    /// The kernel may go on with the pages that it kept: the content is the one that this mount had open
+    /// last, and no read that must be seen is hidden by them.
+    pub keep_pages: bool,
 }
 
 impl Fs {
@@ -53,8 +72,9 @@ impl Fs {
             inode.accept_writes();
         }
         let unchanged = self.is_unchanged(&inode, &state);
+        inode.quiet_until.end();
         state.handles += 1;
-        state.writers += usize::from(access == Access::Write);
+        state.writers += usize::from(access.writes());
         drop(state);
         let file = FileHandle { inode: inode.clone(), access, debt: Debt::default() };
         if truncate == Truncate::ToZero {
@@ -65,7 +85,9 @@ impl Fs {
             }
             file.debt.add();
         }
-        Ok(Opened { handle: self.files.insert(file), unchanged })
+        // A file without a name cannot be opened; one that loses it right now hides nothing.
+        let keep_pages = unchanged && !self.hides_a_read(ino, access).await.unwrap_or(false);
+        Ok(Opened { handle: self.files.insert(file), keep_pages })
     }
 
     /// The first handle of a file that was just made, on its new staged file.
@@ -108,7 +130,7 @@ impl Fs {
     /// be told of a failure, so it is counted, shown, and tried again.
     pub async fn release(self: &Arc<Self>, handle: HandleId) -> FsResult<()> {
         let file = self.files.remove(handle)?;
-        if file.access == Access::Write
+        if file.access.writes()
             && let Err(error) = self.commit_changes(&file.inode).await
         {
             self.note_failed_commit(&file.inode, &error);
@@ -121,7 +143,7 @@ impl Fs {
     pub(super) async fn close(&self, inode: &InodeRef, access: Access) {
         let mut state = inode.state.write().await;
         state.handles = state.handles.saturating_sub(1);
-        state.writers = state.writers.saturating_sub(usize::from(access == Access::Write));
+        state.writers = state.writers.saturating_sub(usize::from(access.writes()));
         if state.handles == 0 {
             self.let_go(inode, &mut state).await;
         }

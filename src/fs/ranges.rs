@@ -75,6 +75,7 @@ impl Fs {
             return Err(FsError::Invalid("the ranges overlap"));
         }
         let lease = self.make_staged(&target.inode, u64::MAX).await?;
+        self.note_read(&source.inode).await;
         let pinned = match &source.inode.state.read().await.content {
             ContentState::Staged(staged) => Err(staged.clone()),
             ContentState::Clean(content) => Ok(content.clone()),

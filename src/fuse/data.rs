@@ -1,6 +1,8 @@
 //! Requests about the bytes of open files, where an answer takes more than one call.
 
-use fuser::{Errno, FileHandle, INodeNo, OpenFlags, ReplyEmpty, ReplyLseek, ReplyWrite, WriteFlags};
+use fuser::{
+    Errno, FileHandle, INodeNo, OpenFlags, ReplyData, ReplyEmpty, ReplyLseek, ReplyWrite, WriteFlags,
+};
 
 use super::hybrid;
 use super::ops::{Adapter, measure};
@@ -14,6 +16,27 @@ use crate::object::Ino;
 const LOOKS_MAX: u32 = 4;
 
 impl Adapter {
+    pub(super) fn read_data(
+        &self,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        flags: OpenFlags,
+        reply: ReplyData,
+    ) {
+        let (fs, handle) = (self.fs(), HandleId(fh.0));
+        let len = usize::try_from(size).expect("32 bits fit in an address");
+        let is_seen = flags.0 & libc::O_NOATIME == 0;
+        let work = async move {
+            let bytes = match is_seen {
+                true => fs.read(handle, offset, len).await?,
+                false => fs.read_unseen(handle, offset, len).await?,
+            };
+            Ok(bytes)
+        };
+        self.serve("read", reply, work, |reply, bytes| reply.data(&bytes));
+    }
+
     /// Writes where the data stands if nothing has to be waited for, else keeps a copy of it.
     pub(super) fn write_data(
         &self,
@@ -82,11 +105,20 @@ impl Adapter {
         self.serve("lseek", reply, work, ReplyLseek::offset);
     }
 
-    pub(super) fn copy(&self, from: (FileHandle, u64), to: (FileHandle, u64), len: u64, reply: ReplyWrite) {
-        let fs = self.fs();
+    pub(super) fn copy(
+        &self,
+        ino: INodeNo,
+        from: (FileHandle, u64),
+        to: (FileHandle, u64),
+        len: u64,
+        reply: ReplyWrite,
+    ) {
+        let (fs, pages) = (self.fs(), self.pages.clone());
         let work = async move {
             let (from, to) = ((HandleId(from.0.0), from.1), (HandleId(to.0.0), to.1));
             let copied = fs.copy_range(from, to, len).await?;
+            // That the source was read is the one thing that the kernel does not think of.
+            pages.forget_attrs(Ino(ino.0)).await;
             Ok(u32::try_from(copied).expect("far less than 4 GiB is copied at a time"))
         };
         self.serve("copy_file_range", reply, work, ReplyWrite::written);

@@ -131,7 +131,8 @@ pub(super) fn caller(request: &Request, umask: u32) -> Caller {
 fn access(flags: OpenFlags) -> Access {
     match flags.acc_mode() {
         OpenAccMode::O_RDONLY => Access::Read,
-        OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => Access::Write,
+        OpenAccMode::O_WRONLY => Access::Write,
+        OpenAccMode::O_RDWR => Access::ReadWrite,
     }
 }
 
@@ -309,14 +310,11 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let fs = self.fs();
-        let len = usize::try_from(size).expect("32 bits fit in an address");
-        let work = async move { Ok(fs.read(HandleId(fh.0), offset, len).await?) };
-        self.serve("read", reply, work, |reply, bytes| reply.data(&bytes));
+        self.read_data(fh, offset, size, flags, reply);
     }
 
     fn write(
@@ -363,7 +361,7 @@ impl Filesystem for Adapter {
     fn copy_file_range(
         &self,
         _request: &Request,
-        _ino_in: INodeNo,
+        ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
         _ino_out: INodeNo,
@@ -373,7 +371,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.copy((fh_in, offset_in), (fh_out, offset_out), len, reply);
+        self.copy(ino_in, (fh_in, offset_in), (fh_out, offset_out), len, reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

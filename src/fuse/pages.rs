@@ -1,4 +1,5 @@
-//! The kernel's pages of a file that a mapping changed: seen here only when the kernel writes them back.
+//! What the kernel keeps of a file: pages that a mapping changed, which are seen here only when they are
+//! written back, and attributes.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,16 @@ impl KernelPages {
     pub(super) fn connect(&self, notifier: Notifier) {
         // There is one session, so this is the first and only notifier.
         let _ = self.0.set(notifier);
+    }
+
+    /// Makes the kernel ask for the attributes again.
+    pub(super) async fn forget_attrs(&self, ino: Ino) {
+        let Some(notifier) = self.0.get().cloned() else { return };
+        // Before the beginning: no pages are meant.
+        let told = tokio::task::spawn_blocking(move || notifier.inval_inode(INodeNo(ino.0), -1, 0));
+        if !matches!(told.await, Ok(Ok(()))) {
+            tracing::debug!(%ino, "the kernel goes on with the attributes that it has");
+        }
     }
 
     /// Has what a mapping changed in this range written back, and the pages dropped -> whether that is

@@ -87,7 +87,7 @@ pub(super) fn entry(reply: ReplyEntry, ttl: Duration, info: &FileInfo) {
 
 /// Pages that the kernel kept from an earlier open stay, if they are of this content.
 pub(super) fn opened(reply: ReplyOpen, opened: &Opened) {
-    let keep = if opened.unchanged { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+    let keep = if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
     reply.opened(FileHandle(opened.handle.0), keep);
 }
 

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the file | `schema` (tables, migrations), `lock`, `check` |
 //! | access | `writer` and `transaction` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
-//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan`, `xattrs` |
+//! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan`, `xattrs`, `access` |
 //! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
 //! | the operator | `slices`, `findings`, `events`, `summary` |
 //!
@@ -13,6 +13,7 @@
 //! stands (its deletion would take the only copy), and whatever stops hiding a key is told to the scans
 //! that run (or their old pages would bring it back).
 
+mod access;
 mod adopt;
 mod check;
 mod checkpoint;

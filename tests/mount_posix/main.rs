@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+mod access;
 mod content;
 mod links;
 mod mapping;
@@ -9,5 +10,6 @@ mod names;
 mod programs;
 mod ranges;
 mod rig;
+mod set_id;
 mod sync;
 mod xattrs;

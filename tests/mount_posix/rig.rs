@@ -74,9 +74,9 @@ impl Rig {
     /// Does the same in the mount and on the native disk: what it tells must be the same.
     pub(crate) fn same_as_native(&self, what: impl Fn(&Path) -> Vec<String>) {
         let (native, here) = (what(&self.native()), what(self.root()));
-        for (native, here) in native.iter().zip(&here) {
-            assert_eq!(here, native, "the mount is left, the native disk is right");
-        }
+        let pairs = native.iter().zip(&here).filter(|(native, here)| native != here);
+        let other: Vec<_> = pairs.map(|(native, here)| format!("native: {native}\nmount:  {here}")).collect();
+        assert!(other.is_empty(), "{}", other.join("\n"));
         assert_eq!(here.len(), native.len());
         assert!(!here.is_empty(), "nothing was compared");
     }

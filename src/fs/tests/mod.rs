@@ -1,3 +1,4 @@
+mod access;
 mod content;
 mod orphans;
 mod privileges;

@@ -89,6 +89,11 @@ impl Rig {
         self.now.fetch_add(1_000_000_000, Ordering::SeqCst) + 1_000_000_000
     }
 
+    /// Lets so many nanoseconds pass on the wall clock.
+    pub(super) fn skip(&self, nanos: i64) {
+        self.now.fetch_add(nanos, Ordering::SeqCst);
+    }
+
     pub(super) async fn open(&self, ino: Ino, access: Access) -> HandleId {
         self.opened(ino, access, Truncate::Keep).await.handle
     }

@@ -1,0 +1,118 @@
+use super::rig::{ALICE, Rig};
+use crate::fs::{Access, SetAttrs, Truncate};
+use crate::object::{Ino, NanoTime};
+
+const DAY: NanoTime = 24 * 60 * 60 * 1_000_000_000;
+
+async fn times(rig: &Rig, ino: Ino) -> (NanoTime, NanoTime, NanoTime) {
+    let info = rig.fs.getattr(ino).await.expect("there");
+    (info.atime, info.mtime, info.ctime)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_noted_once_after_each_change_and_once_a_day() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let (_, mtime, ctime) = times(&rig, ino).await;
+    let handle = rig.open(ino, Access::ReadWrite).await;
+    let first = rig.tick();
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await, (first, mtime, ctime), "only the access is new");
+    rig.tick();
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await.0, first, "nothing changed since");
+    let written = rig.tick();
+    rig.write(handle, 0, b"C").await;
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await.0, written, "the first since the write");
+    rig.tick();
+    rig.fs.setattr(ino, None, SetAttrs { mode: Some(0o600), ..SetAttrs::default() }).await.expect("set");
+    let later = rig.tick();
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await.0, later, "the first since the change of mode");
+    rig.close(handle).await;
+    rig.tick();
+    rig.content(ino).await;
+    let (atime, ..) = times(&rig, ino).await;
+    rig.skip(DAY - 10_000_000_000);
+    rig.content(ino).await;
+    assert_eq!(times(&rig, ino).await.0, atime, "within a day");
+    rig.skip(10_000_000_000);
+    let next_day = rig.tick();
+    rig.content(ino).await;
+    assert_eq!(times(&rig, ino).await.0, next_day);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_of_access_that_was_set_stays_until_the_next_read_that_counts() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let set = |atime| SetAttrs { atime: Some(atime), ..SetAttrs::default() };
+    let later = rig.tick() + DAY;
+    rig.fs.setattr(ino, None, set(later)).await.expect("set");
+    rig.tick();
+    rig.content(ino).await;
+    assert_eq!(times(&rig, ino).await.0, later, "it lies after all changes");
+    rig.fs.setattr(ino, None, set(3)).await.expect("set");
+    let read = rig.tick();
+    rig.content(ino).await;
+    assert_eq!(times(&rig, ino).await.0, read);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_noted_without_a_name_and_not_at_all_where_that_was_asked() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let before = times(&rig, ino).await;
+    let handle = rig.open(ino, Access::Read).await;
+    rig.tick();
+    rig.fs.read_unseen(handle, 0, 100).await.expect("read");
+    assert_eq!(times(&rig, ino).await, before);
+    rig.fs.unlink(Ino::ROOT, "f").await.expect("removed");
+    let read = rig.tick();
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await.0, read);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_a_directory_and_following_a_link_are_noted() {
+    let rig = Rig::new().await;
+    let dir = rig.fs.mkdir(Ino::ROOT, "d", 0o755, ALICE).await.expect("made").ino;
+    let link = rig.fs.symlink(Ino::ROOT, "l", b"d", ALICE).await.expect("made").ino;
+    let read = rig.tick();
+    let handle = rig.fs.opendir(dir).await.expect("opened");
+    rig.fs.readdir(handle, 0, 10).await.expect("read");
+    rig.fs.readlink(link).await.expect("read");
+    assert_eq!((times(&rig, dir).await.0, times(&rig, link).await.0), (read, read));
+    rig.tick();
+    rig.fs.readdir(handle, 0, 10).await.expect("read");
+    rig.fs.readlink(link).await.expect("read");
+    assert_eq!((times(&rig, dir).await.0, times(&rig, link).await.0), (read, read));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noted_reads_are_sent_to_no_store() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    rig.drain().await;
+    let before = rig.stores.old.snapshot();
+    rig.tick();
+    rig.content(ino).await;
+    let changed = times(&rig, ino).await;
+    assert!(changed.0 > changed.2, "it was noted");
+    rig.drain().await;
+    let node = rig.bridge.node(ino).await.expect("known").expect("there");
+    assert_eq!(node.attr_version, 0, "no store is behind");
+    assert!(rig.stores.old.snapshot() == before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_opens_to_read_makes_the_kernel_drop_pages_for_an_access() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    for (access, keeps) in [(Access::Write, true), (Access::ReadWrite, false), (Access::Read, false)] {
+        let opened = rig.opened(ino, access, Truncate::Keep).await;
+        assert_eq!(opened.keep_pages, keeps, "{access:?}");
+        rig.close(opened.handle).await;
+    }
+}
