@@ -61,7 +61,7 @@ impl Bridge {
         let node = self.file(ino)?;
         let node = if self.needs_look(&node) { self.look_again(node).await? } else { node };
         blocking(|| {
-            let replicas = self.ledger.replicas(node.link)?;
+            let replicas = self.ledger.readable(ino)?;
             let known = self.ledger.content(ino)?.filter(|(version, _)| *version == node.version);
             let cached = self
                 .cache
@@ -141,7 +141,7 @@ impl Bridge {
                 // The object may just have moved with a rename: then the next look finds it.
                 let now = blocking(|| self.ledger.replicas(node.link))?;
                 if now[side].as_ref().is_some_and(|r| r.receipt == replica.receipt) {
-                    self.report_missing(&node, side, &replica.receipt).await?;
+                    self.report_missing(node.link, side, &replica.receipt).await?;
                 }
                 return Ok(node);
             }

@@ -5,10 +5,10 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 
 use crate::bridge::patience::PAUSE;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking, router};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, NewFinding, NewReceipt, Node, Replica};
-use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, PerSide, Receipt, Side};
+use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, LinkId, PerSide, Receipt, Side};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
 /// An object with another tag than its receipt says is digested as a whole up to this length, in bytes.
@@ -64,7 +64,7 @@ impl Bridge {
                 }
                 Err(error) => {
                     // What is unknown outweighs what is wrong: trying again can still bring the bytes.
-                    match self.judge_read(&node, side, &replica.receipt, &error).await? {
+                    match self.judge_read(content, side, replica, &error).await? {
                         Judgement::Unknown => failure = Some(BridgeError::from_store(side, error)),
                         Judgement::Wrong if failure.is_some() => {}
                         Judgement::Wrong => failure = Some(BridgeError::from_store(side, error)),
@@ -82,15 +82,20 @@ impl Bridge {
         })))
     }
 
-    /// The replicas as they are now: a rename moves them. A node that has left the tree, or has a newer
-    /// version, is read from where it was when it was opened.
+    /// The replicas as they are now: a rename moves them. A node that has left the tree is read from where
+    /// it was then, one that has a newer version from where it was when it was opened.
     fn replicas_of(&self, content: &Content) -> BridgeResult<(Node, PerSide<Option<Replica>>)> {
         blocking(|| match self.ledger.node(content.ino())? {
             Some(node) if node.version == content.version() => {
-                let replicas = self.ledger.replicas(node.link)?;
+                let replicas = self.ledger.readable(node.ino)?;
                 Ok((node, replicas))
             }
-            Some(_) | None => Ok(((*content.node).clone(), (*content.replicas).clone())),
+            Some(_) => Ok(((*content.node).clone(), (*content.replicas).clone())),
+            None => {
+                let held = self.replicator.held(content.ino());
+                let held = held.filter(|held| held.iter().any(|(_, r)| is_of(r.as_ref(), content)));
+                Ok(((*content.node).clone(), held.unwrap_or_else(|| (*content.replicas).clone())))
+            }
         })
     }
 
@@ -131,9 +136,9 @@ impl Bridge {
     /// replica is made again.
     async fn judge_read(
         &self,
-        node: &Node,
+        content: &Content,
         side: Side,
-        receipt: &Receipt,
+        replica: &Replica,
         error: &StoreError,
     ) -> BridgeResult<Judgement> {
         match error.kind() {
@@ -141,14 +146,14 @@ impl Bridge {
                 Ok(Judgement::Unknown)
             }
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Unsupported => {
-                if self.is_retagged(node, side, receipt).await? {
+                if self.is_retagged(content, side, replica).await? {
                     return Ok(Judgement::Retagged);
                 }
-                self.report_missing(node, side, receipt).await?;
+                self.report_missing(replica.name, side, &replica.receipt).await?;
                 Ok(Judgement::Wrong)
             }
             ErrorKind::Corrupt => {
-                self.report_mismatch(node, side, receipt, error).await?;
+                self.report_mismatch(replica.name, side, &replica.receipt, error).await?;
                 Ok(Judgement::Wrong)
             }
         }
@@ -157,18 +162,20 @@ impl Bridge {
     /// Whether the very version stands there under another tag or key than was asked for. A change of
     /// attributes gives the object a new tag, and a rename a new key; between that and the receipt (which
     /// a crash may have lost) a read would take our own change for somebody else's.
-    async fn is_retagged(&self, node: &Node, side: Side, receipt: &Receipt) -> BridgeResult<bool> {
+    async fn is_retagged(&self, content: &Content, side: Side, replica: &Replica) -> BridgeResult<bool> {
+        let receipt = &replica.receipt;
         let info = match self.handle(side).store.head(&receipt.key).await {
             Ok(info) => Some(info),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             // Nothing is known now, so nothing is said of the replica.
             Err(_) => return Ok(true),
         };
-        let now = blocking(|| self.ledger.replicas(node.link))?;
+        // Of this version: one that was overwritten is not there however often it is asked for.
+        let (_, now) = self.replicas_of(content)?;
         if now[side].as_ref().is_some_and(|r| r.receipt != *receipt) {
             return Ok(true);
         }
-        let op = self.op_id(node);
+        let op = self.op_id(&content.node);
         let Some(info) = info.filter(|i| i.meta.user.get("bridgefs_op").is_some_and(|o| o == op.as_str()))
         else {
             return Ok(false);
@@ -182,10 +189,11 @@ impl Bridge {
                 Err(_) => return Ok(true),
             },
         };
-        if now[side].is_some() && info.size == receipt.size && authentic {
+        let recorded = blocking(|| self.ledger.replicas(replica.name))?[side].take();
+        if recorded.is_some_and(|r| r.receipt == *receipt) && info.size == receipt.size && authentic {
             let receipt = Receipt { etag: info.etag, ..receipt.clone() };
             let new = NewReceipt { receipt, attr_version: 0, content: None, now: self.clock.now() };
-            self.ledger.receipt((node.ino, node.link), side, new).await?;
+            self.ledger.receipt((content.ino(), replica.name), side, new).await?;
             return Ok(true);
         }
         Ok(false)
@@ -194,7 +202,7 @@ impl Bridge {
     /// A store does not have what its receipt says.
     pub(crate) async fn report_missing(
         &self,
-        node: &Node,
+        name: LinkId,
         side: Side,
         receipt: &Receipt,
     ) -> BridgeResult<()> {
@@ -204,12 +212,12 @@ impl Bridge {
              there. Somebody deleted or replaced it without the mount: find out who.",
             receipt.version, receipt.etag
         );
-        self.mark(node, side, receipt, FindingKind::Missing, detail).await
+        self.mark(name, side, receipt, FindingKind::Missing, detail).await
     }
 
     async fn report_mismatch(
         &self,
-        node: &Node,
+        name: LinkId,
         side: Side,
         receipt: &Receipt,
         error: &StoreError,
@@ -219,19 +227,19 @@ impl Bridge {
              reads come from the other store, and the object is written again from there.",
             receipt.version
         );
-        self.mark(node, side, receipt, FindingKind::Mismatch, detail).await
+        self.mark(name, side, receipt, FindingKind::Mismatch, detail).await
     }
 
     async fn mark(
         &self,
-        node: &Node,
+        name: LinkId,
         side: Side,
         receipt: &Receipt,
         kind: FindingKind,
         detail: String,
     ) -> BridgeResult<()> {
         let finding = NewFinding { kind, side: Some(side), key: Some(receipt.key.clone()), detail };
-        self.ledger.mark_mismatched(node.link, side, &receipt.etag, finding).await?;
+        self.ledger.mark_mismatched(name, side, &receipt.etag, finding).await?;
         self.replicator.wake_all();
         Ok(())
     }
@@ -294,6 +302,11 @@ impl Bridge {
     pub(crate) fn is_ours(&self, info: &ObjectInfo) -> bool {
         info.meta.user.get("bridgefs_op").is_some_and(|op| op.starts_with(self.ledger.bridge_id()))
     }
+}
+
+/// Whether a replica has the version that was opened.
+fn is_of(replica: Option<&Replica>, content: &Content) -> bool {
+    replica.is_some_and(|replica| router::is_current(replica, &content.node))
 }
 
 /// Length, then the strongest checksum that is known for these bytes.

@@ -3,7 +3,7 @@
 use crate::bridge::replicate::Hold;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
-use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide, Side};
+use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide};
 use crate::store::ErrorKind;
 
 /// Looks for the attributes of one object, which may be on its way to another key at the first ones.
@@ -106,7 +106,7 @@ impl Bridge {
         };
         let key = self.child_key(parent, name)?;
         let last = node.links == 1;
-        let hold = (still_open && last).then(|| self.hold(node.link, &key)).transpose()?;
+        let hold = (still_open && last).then(|| self.hold(&node, &key)).transpose()?;
         let _route = self.flips.read().await;
         let removed =
             self.ledger.unlink(Entry { parent, name }, self.clock.now(), self.targets(&key)).await?;
@@ -141,7 +141,7 @@ impl Bridge {
         self.prepare_trees(&source, target.as_ref(), mode, &from_key, &to_key).await?;
         let hold = match &target {
             Some(node) if target_open && node.kind == Kind::File && node.links == 1 => {
-                Some(self.hold(node.link, &to_key)?)
+                Some(self.hold(node, &to_key)?)
             }
             Some(_) | None => None,
         };
@@ -217,14 +217,10 @@ impl Bridge {
         Ok(())
     }
 
-    /// Keeps the objects of a name where they are until the hold is dropped.
-    fn hold(&self, name: LinkId, key: &Key) -> BridgeResult<Hold> {
-        let replicas = blocking(|| self.ledger.replicas(name))?;
-        let keys = Side::BOTH.into_iter().flat_map(|side| {
-            let at = replicas[side].as_ref().map(|r| (side, r.receipt.key.clone()));
-            [Some((side, key.clone())), at].into_iter().flatten()
-        });
-        Ok(self.replicator.hold(keys))
+    /// Keeps the objects of a node's last name where they are until the hold is dropped.
+    fn hold(&self, node: &Node, key: &Key) -> BridgeResult<Hold> {
+        let replicas = blocking(|| self.ledger.replicas(node.link))?;
+        Ok(self.replicator.hold(node.ino, key, replicas))
     }
 
     /// Local traces of a removed node, unless it has another name or a file is still open on them.
@@ -233,6 +229,8 @@ impl Bridge {
         self.replicator.wake_all();
         if removed.links_left > 0 {
             self.acks.wake(ino);
+            // The name that went may have been the last one that a store was to get.
+            self.released(ino);
             return Ok(());
         }
         if !still_open {

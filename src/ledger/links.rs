@@ -12,7 +12,7 @@ use super::{
     Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets, nodes,
     paths, tombstones,
 };
-use crate::object::{Ino, LinkId, NanoTime, Side, Version};
+use crate::object::{Ino, LinkId, NanoTime, PerSide, Side, Version};
 
 /// The most names that a node may have: that of ext4.
 const LINKS_MAX: u32 = 65_000;
@@ -35,6 +35,26 @@ impl Ledger {
                 }
             }
             Ok(None)
+        })
+    }
+
+    /// What each store holds of a node, to be read: under its first name if that is its current content,
+    /// else under one of the others if that is.
+    pub fn readable(&self, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+        self.read(|conn| {
+            let mut replicas = replicas::both(conn, LinkId::first(ino))?;
+            let Some(node) = nodes::find(conn, ino)?.filter(|node| node.links > 1) else {
+                return Ok(replicas);
+            };
+            for side in Side::BOTH {
+                for name in names(conn, &node)?.into_iter().rev() {
+                    if let Some(row) = replicas::find(conn, name, side)?.filter(|row| is_current(row, &node))
+                    {
+                        replicas[side] = Some(row.into_replica(conn)?);
+                    }
+                }
+            }
+            Ok(replicas)
         })
     }
 
@@ -118,9 +138,10 @@ pub(super) fn free_to_go(tx: &Tx<'_>, node: &Node) -> LedgerResult<Node> {
     Ok(Node { link: further, ..node.clone() })
 }
 
-/// What a name that goes had on a store is left to the node's first name, if that has no current object
-/// there: the content is never deleted before it stands under another name. Answers what the first name had
-/// there instead, or `None` if nothing was left to it.
+/// What a name that goes had on a store is left to the node's first name, if that has nothing there or something
+/// older: no content is deleted before it, or a newer one, stands under another name. Also an older one, because it
+/// may be all that was acknowledged, and the newer one only here. Answers what the first name had there instead,
+/// or `None` if nothing was left to it.
 pub(super) fn inherit(
     tx: &mut Tx<'_>,
     node: &Node,
@@ -128,11 +149,13 @@ pub(super) fn inherit(
     row: &ReplicaRow,
 ) -> LedgerResult<Option<Inherited>> {
     let heir = LinkId::first(node.ino);
-    if node.link == heir || !is_current(row, node) {
+    if node.link == heir || row.state == ReplicaState::Mismatched {
         return Ok(None);
     }
     let before = replicas::find(tx.conn, heir, side)?;
-    if before.as_ref().is_some_and(|before| is_current(before, node)) {
+    let is_as_new =
+        |before: &ReplicaRow| before.version >= row.version && before.state != ReplicaState::Mismatched;
+    if before.as_ref().is_some_and(is_as_new) {
         return Ok(None);
     }
     let path = paths::key_in_tree(tx.conn, heir)?;

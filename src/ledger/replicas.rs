@@ -101,6 +101,7 @@ impl ReplicaRow {
         let digest = contents::digest_of_name(conn, self.link, self.version)?;
         let receipt = Receipt { key, version: self.version, etag: self.etag, size: self.size, digest };
         Ok(Replica {
+            name: self.link,
             receipt,
             attr_version: self.attr_version,
             state: self.state,

@@ -61,6 +61,8 @@ pub enum Origin {
 /// What one store holds of a node under one of its names, as far as we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
+    /// Whose object it is.
+    pub name: LinkId,
     /// What the store confirmed, with the key it stands under.
     pub receipt: Receipt,
     /// Which attributes its metadata carries.

@@ -122,13 +122,14 @@ impl Attrs {
     /// As metadata names and values: all ASCII, names `[a-z][a-z0-9_]*`. `mode` is octal with the
     /// kind's bits (`100644`), `mtime` is seconds with nine decimals, `rdev` of a device node hexadecimal.
     pub fn to_metadata(self, kind: Kind) -> BTreeMap<String, String> {
-        let seconds = self.mtime.div_euclid(1_000_000_000);
-        let nanos = self.mtime.rem_euclid(1_000_000_000);
+        let sign = if self.mtime < 0 { "-" } else { "" };
+        let seconds = self.mtime.unsigned_abs() / 1_000_000_000;
+        let nanos = self.mtime.unsigned_abs() % 1_000_000_000;
         let mut metadata = BTreeMap::from([
             ("mode".to_owned(), format!("{:o}", self.mode | kind.mode_bits())),
             ("uid".to_owned(), self.uid.to_string()),
             ("gid".to_owned(), self.gid.to_string()),
-            ("mtime".to_owned(), format!("{seconds}.{nanos:09}")),
+            ("mtime".to_owned(), format!("{sign}{seconds}.{nanos:09}")),
         ]);
         metadata.extend(kind.device().map(|device| ("rdev".to_owned(), format!("{:x}", device.0))));
         metadata
@@ -152,14 +153,18 @@ impl Attrs {
 
 /// Seconds with an optional fraction, as s3fs, rclone and we write it.
 fn parse_mtime(raw: &str) -> Option<NanoTime> {
-    let (seconds, fraction) = raw.split_once('.').unwrap_or((raw, ""));
+    let (sign, magnitude) = raw.strip_prefix('-').map_or((1, raw), |magnitude| (-1, magnitude));
+    let (seconds, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
+    if !seconds.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     let seconds: i64 = seconds.parse().ok()?;
     if !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let digits = format!("{fraction:0<9}");
     let nanos: i64 = digits.get(..9)?.parse().ok()?;
-    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+    Some(sign * seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?)
 }
 
 #[cfg(test)]
@@ -170,7 +175,7 @@ mod tests {
 
     #[test]
     fn metadata_round_trip() {
-        for mtime in [0, 1, -1, 1_700_000_000_123_456_789, -1_500_000_000] {
+        for mtime in [0, 1, -1, 1_700_000_000_123_456_789, -1_500_000_000, i64::MAX] {
             let attrs = Attrs { mode: 0o4755, uid: 0, gid: 65534, mtime };
             for kind in [Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice(Device(0x0103))] {
                 let written = attrs.to_metadata(kind);
@@ -195,8 +200,13 @@ mod tests {
 
     #[test]
     fn what_others_wrote() {
-        let table =
-            [("12", Some(12_000_000_000)), ("12.5", Some(12_500_000_000)), ("x", None), ("1.x", None)];
+        let table = [
+            ("12", Some(12_000_000_000)),
+            ("-0.5", Some(-500_000_000)),
+            ("x", None),
+            ("--1", None),
+            ("1.x", None),
+        ];
         for (raw, nanos) in table {
             assert_eq!(parse_mtime(raw), nanos, "{raw}");
         }

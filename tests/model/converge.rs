@@ -66,8 +66,11 @@ async fn check_store(run: &mut Run, setup: Setup, side: Side) -> Check {
         match entry {
             Entry::Dir => drop(object),
             Entry::Symlink(target) => check_bytes(side, &path, object, &target).map(drop)?,
-            Entry::File(file) if !file.written && side == Side::New && object.is_none() => {}
-            Entry::File(file) => {
+            Entry::File(name) => {
+                let file = run.tree.file_of(&name).clone();
+                if !file.written && !name.linked && side == Side::New && object.is_none() {
+                    continue;
+                }
                 let found = check_bytes(side, &path, object, &file.latest().0)?;
                 if file.written {
                     check_attrs(run, side, &path, &file, &found).await?;

@@ -31,13 +31,18 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|raw| raw.parse().unwrap_or_else(|_| panic!("{name} is no number: {raw}")))
 }
 
-/// Runs the cases of a test; a failure is shortened and printed.
-fn check(dims: Dimensions, offset: u64, tenths: u64) {
+/// Says what happens, if `RUST_LOG` asks for it.
+fn trace() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .without_time()
         .with_test_writer()
         .try_init();
+}
+
+/// Runs the cases of a test; a failure is shortened and printed.
+fn check(dims: Dimensions, offset: u64, tenths: u64) {
+    trace();
     if let Some(seed) = number("BRIDGEFS_SEED") {
         return shrink::check_seed(seed, dims).unwrap_or_else(|why| panic!("{why}"));
     }

@@ -30,6 +30,7 @@ fn rename(from: Path, to: Path) -> Step {
 
 #[track_caller]
 fn holds(setup: Setup, steps: &[Step]) {
+    crate::trace();
     if let Err(why) = run(setup, steps) {
         panic!("{why}");
     }
@@ -147,5 +148,95 @@ fn history_that_made_room_in_a_ring_of_moves_comes_back() {
             write(at("", "d"), End::Ack),
         ];
         holds(setup(50837, Stage::DualWrite, Stage::DualWrite, true), &steps);
+    }
+}
+
+fn unlink(path: Path, open: bool) -> Step {
+    Step::Do(Op::Unlink { path, open })
+}
+
+fn link(from: Path, to: Path) -> Step {
+    Step::Do(Op::Link { from, to })
+}
+
+#[test]
+fn a_staged_file_becomes_cache_when_the_name_that_a_store_still_lacked_is_removed() {
+    for ms in [1, 30, 300, 1500] {
+        let steps = [
+            write(at("", "a"), End::Commit),
+            Step::Run(300),
+            Step::Trouble(Side::New, Trouble::Slow),
+            link(at("", "a"), at("", "b")),
+            Step::Run(ms),
+            unlink(at("", "b"), false),
+        ];
+        holds(setup(27, Stage::Shadow, Stage::Live, false), &steps);
+    }
+}
+
+#[test]
+fn an_open_file_that_was_overwritten_is_stale_and_not_asked_for_again_and_again() {
+    let steps = [
+        Step::Do(Op::Pin(at("a/c", "d"))),
+        write(at("a/c", "d"), End::Commit),
+        Step::Run(1500),
+        Step::Do(Op::ReadPins),
+    ];
+    holds(setup(498, Stage::DualWrite, Stage::DualWrite, true), &steps);
+}
+
+#[test]
+fn an_open_file_is_read_after_it_was_renamed_and_removed() {
+    let steps = [
+        Step::Do(Op::Pin(at("", "f"))),
+        rename(at("", "f"), at("", "e")),
+        Step::Run(7000),
+        unlink(at("", "e"), true),
+        Step::Run(7000),
+        Step::Do(Op::ReadPins),
+    ];
+    holds(setup(1, Stage::Off, Stage::DualWrite, true), &steps);
+}
+
+#[test]
+fn an_open_file_is_read_after_its_names_were_removed_one_by_one() {
+    let steps = [
+        Step::Do(Op::Pin(at("", "f"))),
+        link(at("", "f"), at("", "e")),
+        Step::Run(7000),
+        unlink(at("", "f"), true),
+        Step::Run(7000),
+        unlink(at("", "e"), true),
+        Step::Run(7000),
+        Step::Do(Op::ReadPins),
+    ];
+    holds(setup(1, Stage::Off, Stage::DualWrite, true), &steps);
+}
+
+#[test]
+fn a_file_is_read_from_the_store_that_has_only_a_further_name_of_it() {
+    let steps = [
+        link(at("", "f"), at("", "e")),
+        Step::Run(40_000),
+        Step::Restart,
+        Step::Trouble(Side::Old, Trouble::Down),
+        Step::Run(7000),
+        Step::Do(Op::Read(at("", "e"))),
+    ];
+    holds(setup(1, Stage::DualWrite, Stage::DualWrite, true), &steps);
+}
+
+#[test]
+fn what_was_acknowledged_stays_on_a_store_until_a_newer_version_stands_under_the_name_that_is_left() {
+    for ms in [1, 5, 10, 20, 30, 40] {
+        let steps = [
+            write(at("", "d"), End::Ack),
+            write(at("", "d"), End::Commit),
+            link(at("", "d"), at("", "f")),
+            unlink(at("", "d"), false),
+            Step::Run(ms),
+            Step::Run(ms),
+        ];
+        holds(setup(3000930, Stage::DualWrite, Stage::DualWrite, false), &steps);
     }
 }

@@ -4,7 +4,7 @@ mod files;
 mod names;
 mod pins;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use bridgefs::ledger::Node;
 use bridgefs::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use bridgefs::stage::Stage;
 use bridgefs::store::ObjectMeta;
+use bytes::Bytes;
 
 use crate::step::{Op, Path, Setup, Step, Trouble};
 use crate::tree::{Blob, Entry, File, Tree};
 use crate::world::{Choice, World};
-use names::check_kind;
 use pins::Pinned;
 
 /// A broken promise, or `Ok`.
@@ -94,7 +94,7 @@ impl Run {
             for (at, _) in path.match_indices('/') {
                 self.tree.entries.insert(path[..at].to_owned(), Entry::Dir);
             }
-            self.tree.entries.insert(path.to_owned(), Entry::File(file));
+            self.tree.insert_file(path, file).expect("each is another path");
         }
     }
 
@@ -158,19 +158,30 @@ impl Run {
     }
 
     /// P1: were the host lost now, a store would have what it acknowledged, or something newer, under some
-    /// key (a rename may not have reached it).
+    /// key (a rename may not have reached it): as an object of its own for each name that was there at the ack.
     pub(crate) fn check_host_loss(&self) -> Check {
         if self.setup.ack == AckPolicy::Journal {
             return Ok(());
         }
         let objects = PerSide::from_fn(|side| self.world.stores[side].objects());
-        let exists = |blob: &Blob| objects.iter().any(|(_, all)| all.values().any(|(b, _)| *b == blob.0));
         for (path, entry) in &self.tree.entries {
-            if let Entry::File(file) = entry
-                && !file.stored.is_empty()
-                && !file.stored.iter().chain(&file.newer).any(exists)
-            {
-                return Err(format!("P1: a loss of the host now would lose `{path}`: {:?}", file.stored));
+            let Entry::File(name) = entry else { continue };
+            let file = self.tree.file_of(name);
+            if file.stored.is_empty() {
+                continue;
+            }
+            let is_it = |bytes: &Bytes| file.stored.iter().chain(&file.newer).any(|blob| blob.0 == *bytes);
+            let all = objects.iter().flat_map(|(_, objects)| objects);
+            let keys: BTreeSet<&Key> =
+                all.filter(|(_, (bytes, _))| is_it(bytes)).map(|(key, _)| key).collect();
+            let names = self.tree.names(path);
+            let is_stored = |name: &&&str| match self.tree.get(name) {
+                Some(Entry::File(name)) => name.stored,
+                Some(Entry::Dir | Entry::Symlink(_)) | None => false,
+            };
+            if keys.len() < names.iter().filter(is_stored).count().max(1) {
+                let lost = format!("a loss of the host now would lose `{path}`");
+                return Err(format!("P1: {lost} of {names:?}: {:?}, stores have {keys:?}", file.stored));
             }
         }
         Ok(())
@@ -263,8 +274,13 @@ impl Run {
     async fn restart(&mut self) -> Check {
         self.commit_dirty().await?;
         self.drop_pins();
+        let status = self.world.bridge().status().map_err(|e| format!("status: {e}"))?;
         self.world.stop().await?;
         self.world.release_late().await;
+        // The next reads ask a store.
+        if status.staged_files == 0 {
+            self.world.forget_cache();
+        }
         self.world.start().await
     }
 
@@ -322,7 +338,7 @@ impl Run {
                     return Err(format!("P1: `{at}` is {entry:?}, but a lookup finds nothing"));
                 }
                 (Some(entry), Some(found)) => {
-                    check_kind(&at, entry, &found)?;
+                    self.check_node(&at, entry, &found)?;
                     found
                 }
             };
@@ -356,6 +372,7 @@ impl Run {
             Op::Lookup(path) => self.find(&path.full()).await.map(|_| ()),
             Op::List(dir) => self.list(dir).await,
             Op::Unlink { path, open } => self.unlink(*path, *open).await,
+            Op::Link { from, to } => self.link(*from, *to).await,
             Op::Rename { from, to, mode, open } => self.rename(*from, *to, *mode, *open).await,
             Op::Mkdir(path) => self.make(*path, Kind::Directory).await,
             Op::Rmdir(path) => self.rmdir(*path).await,
@@ -392,7 +409,8 @@ impl Run {
 /// What an operation that was cut off may have led to.
 fn apply(tree: &mut Tree, op: &Op) {
     let done = match op {
-        Op::Unlink { path, .. } => tree.unlink(&path.full()).map(|_| ()),
+        Op::Unlink { path, .. } => tree.unlink(&path.full()),
+        Op::Link { from, to } => tree.link(&from.full(), &to.full()),
         Op::Rename { from, to, mode, .. } => tree.rename(&from.full(), &to.full(), *mode),
         Op::Mkdir(path) => tree.insert(&path.full(), Entry::Dir),
         Op::Rmdir(path) => tree.rmdir(&path.full()),

@@ -65,6 +65,7 @@ pub enum Op {
     Lookup(Path),
     List(&'static str),
     Unlink { path: Path, open: bool },
+    Link { from: Path, to: Path },
     Rename { from: Path, to: Path, mode: RenameMode, open: bool },
     Mkdir(Path),
     Rmdir(Path),
@@ -168,6 +169,9 @@ pub fn generate(seed: u64, dims: Dimensions) -> (Setup, Vec<Step>) {
         if dims.troubles && dice.percent(3) {
             steps.extend(dice.late_story(dims));
         }
+        if dice.percent(2) {
+            steps.extend(dice.link_story(dims));
+        }
     }
     (setup, steps)
 }
@@ -269,6 +273,46 @@ impl Dice {
         steps
     }
 
+    /// A file gets a further name, is written through one of them, and loses one or both: what mail stores and lock
+    /// files do. Something may go wrong with a store at any time of it.
+    fn link_story(&mut self, dims: Dimensions) -> Vec<Step> {
+        let (from, to, side) = (self.path(), self.path(), self.side());
+        let (first, second) = self.of(&[(from, to), (to, from)]);
+        let end = self.of(&[End::Commit, End::Ack]);
+        let write = |path, len| Op::Write { path, how: How::Whole, len, end };
+        let (gone, open) = (Op::Unlink { path: first, open: false }, self.percent(50));
+        let onto = Op::Rename { from: second, to: first, mode: RenameMode::Replace, open: false };
+        let mut ops = vec![write(from, 100), Op::Link { from, to }, write(second, 3000), gone];
+        if self.percent(50) {
+            ops.remove(2);
+        }
+        match self.rng.random_range(0..5) {
+            0 => ops.insert(0, Op::Unlink { path: to, open: false }),
+            1 => ops.insert(2, Op::Pin(from)),
+            2 => ops.push(Op::Unlink { path: second, open }),
+            3 => ops.extend([Op::Link { from: second, to: first }, write(first, 1), onto]),
+            _ => {}
+        }
+        let mut steps = Vec::new();
+        for op in ops {
+            if dims.troubles && self.percent(15) {
+                steps.push(Step::Trouble(side, self.trouble()));
+            }
+            steps.push(match dims.crashes && self.percent(5) {
+                true => Step::CrashDuring(op, self.rng.random_range(0..40)),
+                false => Step::Do(op),
+            });
+            match self.rng.random_range(0..10) {
+                0..3 => {}
+                3..7 => steps.push(self.pause()),
+                // What a store lacks between two of its requests is seen only when somebody looks just then.
+                _ => steps.extend((0..5).map(|_| Step::Run(self.rng.random_range(1..15)))),
+            }
+        }
+        steps.extend([Step::Do(Op::ReadPins), Step::Heal(side), Step::CheckAll]);
+        steps
+    }
+
     fn pause(&mut self) -> Step {
         Step::Run(self.of(&[1, 10, 30, 300, 1500]))
     }
@@ -290,14 +334,15 @@ impl Dice {
 
     fn op(&mut self) -> Op {
         match self.rng.random_range(0..100) {
-            0..32 => self.write(),
-            32..36 => Op::CommitDirty,
-            36..46 => Op::Read(self.path()),
-            46..48 => Op::ReadPart(self.path()),
-            48..52 => Op::Lookup(self.path()),
-            52..56 => Op::List(self.of(&PARENTS)),
-            56..64 => Op::Unlink { path: self.path(), open: self.percent(30) },
-            64..80 => Op::Rename {
+            0..30 => self.write(),
+            30..34 => Op::CommitDirty,
+            34..43 => Op::Read(self.path()),
+            43..45 => Op::ReadPart(self.path()),
+            45..47 => Op::Lookup(self.path()),
+            47..50 => Op::List(self.of(&PARENTS)),
+            50..58 => Op::Link { from: self.path(), to: self.path() },
+            58..67 => Op::Unlink { path: self.path(), open: self.percent(30) },
+            67..80 => Op::Rename {
                 from: self.path(),
                 to: self.path(),
                 mode: self.of(&[

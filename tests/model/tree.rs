@@ -92,15 +92,41 @@ impl File {
     }
 }
 
+/// Which file it is, under whatever names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(u64);
+
+/// One name of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The file; its other names say the same.
+    pub file: FileId,
+    /// It is a further name, so both stores must have it although the file was never written.
+    pub linked: bool,
+    /// It was there at the last ack, so a store must hold an object of its own for it though the host is lost.
+    pub stored: bool,
+}
+
 /// What stands under a path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A directory.
     Dir,
-    /// A symlink to these bytes.
+    /// A symlink to these bytes, which no other symlink has: two names with the same ones are one symlink.
     Symlink(Vec<u8>),
-    /// A file.
-    File(File),
+    /// A name of a file.
+    File(Name),
+}
+
+impl Entry {
+    /// Whether both are names of the same file or symlink.
+    fn is_same_node(&self, other: &Entry) -> bool {
+        match (self, other) {
+            (Entry::File(one), Entry::File(other)) => one.file == other.file,
+            (Entry::Symlink(one), Entry::Symlink(other)) => one == other,
+            (Entry::Dir | Entry::Symlink(_) | Entry::File(_), _) => false,
+        }
+    }
 }
 
 /// The answer of a model operation: what a local disk would say.
@@ -111,6 +137,8 @@ pub type Verdict<T = ()> = Result<T, BridgeErrorKind>;
 pub struct Tree {
     /// Path to entry; the root is not among them.
     pub entries: BTreeMap<String, Entry>,
+    /// Every file that ever was: one without a name is found by nobody.
+    files: BTreeMap<FileId, File>,
 }
 
 impl Tree {
@@ -121,9 +149,32 @@ impl Tree {
 
     /// The file that stands there.
     pub fn file(&mut self, path: &str) -> Option<&mut File> {
-        match self.entries.get_mut(path) {
-            Some(Entry::File(file)) => Some(file),
+        match self.entries.get(path) {
+            Some(Entry::File(name)) => self.files.get_mut(&name.file),
             Some(Entry::Dir | Entry::Symlink(_)) | None => None,
+        }
+    }
+
+    /// The file of a name.
+    pub fn file_of(&self, name: &Name) -> &File {
+        &self.files[&name.file]
+    }
+
+    /// Every path of what stands there: one, but for further names.
+    pub fn names(&self, path: &str) -> Vec<&str> {
+        let Some(entry) = self.get(path) else { return Vec::new() };
+        let same = |(other, there): &(&String, &Entry)| other.as_str() == path || there.is_same_node(entry);
+        self.entries.iter().filter(same).map(|(path, _)| path.as_str()).collect()
+    }
+
+    /// A store has confirmed the content of the file that stands there, under every name that it has now.
+    pub fn stored(&mut self, path: &str) {
+        let Some(file) = self.file(path) else { return };
+        file.stored = file.acked.iter().cloned().collect();
+        for path in self.names(path).into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            if let Some(Entry::File(name)) = self.entries.get_mut(&path) {
+                name.stored = true;
+            }
         }
     }
 
@@ -143,12 +194,37 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes a file or symlink.
-    pub fn unlink(&mut self, path: &str) -> Verdict<Entry> {
+    /// Makes a new file.
+    pub fn insert_file(&mut self, path: &str, file: File) -> Verdict {
+        let id = FileId(self.files.len() as u64);
+        self.insert(path, Entry::File(Name { file: id, linked: false, stored: false }))?;
+        self.files.insert(id, file);
+        Ok(())
+    }
+
+    /// Gives a file or symlink a further name.
+    pub fn link(&mut self, from: &str, to: &str) -> Verdict {
+        if self.entries.contains_key(to) {
+            return Err(BridgeErrorKind::Exists);
+        }
+        let further = match self.get(from) {
+            None => return Err(BridgeErrorKind::NotFound),
+            Some(Entry::Dir) => return Err(BridgeErrorKind::IsADirectory),
+            Some(Entry::File(name)) => Entry::File(Name { file: name.file, linked: true, stored: false }),
+            Some(Entry::Symlink(target)) => Entry::Symlink(target.clone()),
+        };
+        self.insert(to, further)
+    }
+
+    /// Removes a name of a file or symlink.
+    pub fn unlink(&mut self, path: &str) -> Verdict {
         match self.get(path) {
             None => Err(BridgeErrorKind::NotFound),
             Some(Entry::Dir) => Err(BridgeErrorKind::IsADirectory),
-            Some(Entry::File(_) | Entry::Symlink(_)) => Ok(self.entries.remove(path).expect("just seen")),
+            Some(Entry::File(_) | Entry::Symlink(_)) => {
+                self.entries.remove(path);
+                Ok(())
+            }
         }
     }
 
@@ -165,7 +241,7 @@ impl Tree {
         }
     }
 
-    /// Renames as POSIX says.
+    /// Renames as POSIX says: two names of one file both stay.
     pub fn rename(&mut self, from: &str, to: &str, mode: RenameMode) -> Verdict {
         use BridgeErrorKind::{Exists, IsADirectory, Loop, NotADirectory, NotEmpty, NotFound};
         let source = self.get(from).ok_or(NotFound)?.clone();
@@ -175,7 +251,7 @@ impl Tree {
             RenameMode::Exchange if target.is_none() => return Err(NotFound),
             RenameMode::NoReplace | RenameMode::Exchange | RenameMode::Replace => {}
         }
-        if from == to {
+        if from == to || target.as_ref().is_some_and(|target| target.is_same_node(&source)) {
             return Ok(());
         }
         let inside = |path: &str, dir: &str| path.starts_with(&format!("{dir}/"));

@@ -132,3 +132,14 @@ fn a_running_program_is_not_emptied_by_an_open_that_is_refused() {
     running.wait().expect("ended");
     rig.shell("cmp s /bin/sleep");
 }
+
+#[test]
+fn times_before_1970_are_kept_to_the_nanosecond() {
+    let rig = Rig::new();
+    rig.shell("touch -d '1969-12-31 23:59:54.999999999 UTC' f");
+    let meta = fs::metadata(rig.at("f")).expect("there");
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (-6, 999_999_999));
+    rig.drain();
+    let info = rig.runtime.block_on(rig.stores.new.head(&Key::new("f").expect("a key"))).expect("there");
+    assert_eq!(info.meta.user["mtime"], "-5.000000001");
+}

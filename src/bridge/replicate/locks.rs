@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::object::{Key, PerSide, Side};
+use crate::ledger::Replica;
+use crate::object::{Ino, Key, PerSide, Side};
 
 /// Wakes the lanes. A ring is kept until its lane looks, so none is lost.
 #[derive(Debug, Default)]
@@ -59,22 +60,35 @@ impl Drop for KeyGuard<'_> {
     }
 }
 
-/// Keys whose objects are still read by files that are open but no longer in the tree.
+/// What is still read by files that are open but no longer in the tree.
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
-    held: Mutex<HashMap<(Side, Key), usize>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// How often a key is held.
+    keys: HashMap<(Side, Key), usize>,
+    /// Where each node's content stood when it left the tree, which may be elsewhere than when it was opened.
+    nodes: HashMap<Ino, PerSide<Option<Replica>>>,
 }
 
 impl Holds {
     pub(crate) fn contains(&self, side: Side, key: &Key) -> bool {
-        self.held.lock().contains_key(&(side, key.clone()))
+        self.held.lock().keys.contains_key(&(side, key.clone()))
+    }
+
+    pub(crate) fn of_node(&self, ino: Ino) -> Option<PerSide<Option<Replica>>> {
+        self.held.lock().nodes.get(&ino).cloned()
     }
 }
 
-/// While it lives, the objects of its keys are neither deleted nor overwritten.
+/// While it lives, the objects of a node that has left the tree are neither deleted nor overwritten.
 #[derive(Debug)]
 pub struct Hold {
     holds: Arc<Holds>,
+    ino: Ino,
     keys: Vec<(Side, Key)>,
     bells: Arc<Bells>,
 }
@@ -82,16 +96,21 @@ pub struct Hold {
 impl Hold {
     pub(crate) fn new(
         holds: &Arc<Holds>,
-        keys: impl Iterator<Item = (Side, Key)>,
+        ino: Ino,
+        key: &Key,
+        replicas: PerSide<Option<Replica>>,
         bells: &Arc<Bells>,
     ) -> Hold {
-        let keys: Vec<(Side, Key)> = keys.collect();
+        let stands = replicas.iter().filter_map(|(side, r)| Some((side, r.as_ref()?.receipt.key.clone())));
+        let keys: Vec<(Side, Key)> =
+            Side::BOTH.map(|side| (side, key.clone())).into_iter().chain(stands).collect();
         let mut held = holds.held.lock();
         for key in &keys {
-            *held.entry(key.clone()).or_default() += 1;
+            *held.keys.entry(key.clone()).or_default() += 1;
         }
+        held.nodes.insert(ino, replicas);
         drop(held);
-        Hold { holds: Arc::clone(holds), keys, bells: Arc::clone(bells) }
+        Hold { holds: Arc::clone(holds), ino, keys, bells: Arc::clone(bells) }
     }
 }
 
@@ -99,13 +118,14 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut held = self.holds.held.lock();
         for key in self.keys.drain(..) {
-            if let Some(count) = held.get_mut(&key) {
+            if let Some(count) = held.keys.get_mut(&key) {
                 *count -= 1;
                 if *count == 0 {
-                    held.remove(&key);
+                    held.keys.remove(&key);
                 }
             }
         }
+        held.nodes.remove(&self.ino);
         drop(held);
         self.bells.ring_all();
     }
@@ -116,7 +136,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Hold, Holds, KeyLocks};
-    use crate::object::{Key, Side};
+    use crate::object::{Ino, Key, PerSide, Side};
 
     #[test]
     fn a_key_is_changed_by_one_at_a_time_on_each_side() {
@@ -134,11 +154,13 @@ mod tests {
     fn a_hold_ends_with_its_last_holder() {
         let key = Key::new("a").expect("key");
         let (holds, bells) = (Arc::new(Holds::default()), Arc::default());
-        let one = Hold::new(&holds, [(Side::Old, key.clone())].into_iter(), &bells);
-        let two = Hold::new(&holds, [(Side::Old, key.clone())].into_iter(), &bells);
+        let hold = |ino| Hold::new(&holds, Ino(ino), &key, PerSide::default(), &bells);
+        let (one, two) = (hold(5), hold(6));
         drop(one);
         assert!(holds.contains(Side::Old, &key));
+        assert!(holds.of_node(Ino(5)).is_none() && holds.of_node(Ino(6)).is_some());
         drop(two);
         assert!(!holds.contains(Side::Old, &key));
+        assert!(holds.of_node(Ino(6)).is_none());
     }
 }

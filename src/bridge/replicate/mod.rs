@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
-use crate::ledger::OpenUpload;
+use crate::ledger::{OpenUpload, Replica};
 use crate::object::{Ino, Key, LinkId, PerSide, Side};
 
 mod acceptance;
@@ -154,8 +154,14 @@ impl Replicator {
         self.bells.ring_all();
     }
 
-    pub(crate) fn hold(&self, keys: impl Iterator<Item = (Side, Key)>) -> Hold {
-        Hold::new(&self.holds, keys, &self.bells)
+    /// Keeps what the stores have of a node that is about to leave the tree from the name `key`.
+    pub(crate) fn hold(&self, ino: Ino, key: &Key, replicas: PerSide<Option<Replica>>) -> Hold {
+        Hold::new(&self.holds, ino, key, replicas, &self.bells)
+    }
+
+    /// Where the content of a node that has left the tree can still be read, while a hold keeps it.
+    pub(crate) fn held(&self, ino: Ino) -> Option<PerSide<Option<Replica>>> {
+        self.holds.of_node(ino)
     }
 
     /// Whether the store takes what it is sent.

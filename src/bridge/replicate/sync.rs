@@ -74,22 +74,27 @@ impl Situation {
 impl Bridge {
     /// Brings what a store holds under one name up to date.
     pub(super) async fn sync_name(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
+        let Some(Node { ino, .. }) = blocking(|| self.ledger.named(name))? else { return Ok(Outcome::Done) };
+        let outcome = self.sync_steps(side, name).await;
+        // Only now that the upload has let go of the staged file can it become cache: also where it failed,
+        // if the name was removed or the store left meanwhile, because then nobody tries again.
+        if blocking(|| self.ledger.intent(name, side))?.is_none_or(|intent| intent.blocked.is_some()) {
+            self.acks.wake(ino);
+            self.released(ino);
+        }
+        outcome
+    }
+
+    async fn sync_steps(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
         let mut refusals = 0;
         for _ in 0..STEPS_MAX {
-            match blocking(|| self.ledger.intent(name, side))? {
-                None => {
-                    // Only now that the upload has let go of the staged file can it become cache.
-                    self.name_settled(name);
-                    return Ok(Outcome::Done);
-                }
-                Some(intent) if intent.blocked.is_some() => return Ok(Outcome::Done),
-                Some(_) => {}
+            if blocking(|| self.ledger.intent(name, side))?.is_none_or(|intent| intent.blocked.is_some()) {
+                return Ok(Outcome::Done);
             }
             let Some(situation) = self.situation(name)? else { return Ok(Outcome::Done) };
             let step = situation.step(side);
             if step == Step::Nothing {
                 self.ledger.intent_dropped(name, side).await?;
-                self.name_settled(name);
                 return Ok(Outcome::Done);
             }
             match self.take_step(side, &situation, step).await {
@@ -274,9 +279,9 @@ impl Bridge {
     ) -> BridgeResult<()> {
         match self.handle(side).store.head(&receipt.key).await {
             Ok(info) if info.etag == receipt.etag => Ok(()),
-            Ok(_) => self.report_missing(&situation.node, side, receipt).await,
+            Ok(_) => self.report_missing(situation.node.link, side, receipt).await,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                self.report_missing(&situation.node, side, receipt).await
+                self.report_missing(situation.node.link, side, receipt).await
             }
             Err(_) => Ok(()),
         }
@@ -343,7 +348,7 @@ impl Bridge {
         situation: &Situation,
         replica: &Replica,
     ) -> BridgeResult<Outcome> {
-        self.report_missing(&situation.node, side, &replica.receipt).await?;
+        self.report_missing(situation.node.link, side, &replica.receipt).await?;
         Ok(Outcome::Done)
     }
 
@@ -383,14 +388,6 @@ impl Bridge {
             ReceiptOutcome::Gone => self.replicator.wake_all(),
         }
         Ok(Outcome::Done)
-    }
-
-    fn name_settled(&self, name: LinkId) {
-        let Ok(Some(Node { ino, .. })) = blocking(|| self.ledger.named(name)) else { return };
-        self.acks.wake(ino);
-        if let Err(error) = blocking(|| self.settle(ino)) {
-            tracing::warn!(%ino, %error, "a staged file could not be turned into cache; it is kept");
-        }
     }
 
     /// A store that will never take the object is a finding, not a task for ever.

@@ -115,8 +115,16 @@ impl Bridge {
         if node.links == 1 {
             return Ok(None);
         }
-        let Some((name, twin)) = blocking(|| self.ledger.twin(node, side))? else {
+        let Some((name, seen)) = blocking(|| self.ledger.twin(node, side))? else {
             return self.twin_under_way(side, node);
+        };
+        // A change of its attributes gives it another tag, and must not come in between.
+        let Some(_source) = self.replicator.locks.try_lock(side, &[&seen.receipt.key]) else {
+            return Ok(Some(Outcome::Later("its other name is being changed")));
+        };
+        let Some(twin) = blocking(|| self.ledger.replicas(name))?[side].clone().filter(|now| *now == seen)
+        else {
+            return Ok(Some(Outcome::Later("its other name was changed")));
         };
         let meta = self.meta_of(situation)?;
         let first = self.expected(side, &situation.key, situation.replica(side))?;

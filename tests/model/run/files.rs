@@ -8,7 +8,7 @@ use bridgefs::object::{Ino, Kind, Side, Version};
 
 use super::{Check, Did, Run};
 use crate::step::{End, How, Path, Trouble};
-use crate::tree::{Blob, Entry, File};
+use crate::tree::{Blob, File};
 
 impl Run {
     pub(crate) async fn write(&mut self, path: Path, how: How, len: usize, end: End) -> Check {
@@ -53,7 +53,7 @@ impl Run {
         let Did::Yes(made) = self.judge(&format!("creating `{full}`"), made)? else { return Ok(None) };
         let node = made.map_err(|kind| format!("creating `{full}`: {kind:?}"))?;
         let file = File { written: true, mode: Some(0o644), ..File::default() };
-        self.tree.insert(&full, Entry::File(file)).expect("a lookup found nothing there");
+        self.tree.insert_file(&full, file).expect("a lookup found nothing there");
         let lease = bridge.stage_empty(node.ino).map_err(|e| format!("stage_empty of `{full}`: {e}"))?;
         Ok(Some(lease))
     }
@@ -136,9 +136,7 @@ impl Run {
         let healthy_target = self.stage.route().write_sides().any(|side| !self.is_troubled(side));
         match bridge.acknowledged(ino, version).await {
             Ok(()) => {
-                if let Some(file) = self.tree.file(full) {
-                    file.stored = file.acked.iter().cloned().collect();
-                }
+                self.tree.stored(full);
             }
             Err(e)
                 if e.kind() == BridgeErrorKind::Unavailable

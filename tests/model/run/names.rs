@@ -1,5 +1,8 @@
 //! Names: making, removing, renaming, listing.
 
+use std::collections::BTreeMap;
+
+use bridgefs::bridge::Unlinked;
 use bridgefs::ledger::{AttrChange, NewNode, Node, RenameMode};
 use bridgefs::object::{Attrs, Ino, Kind, LinkId};
 
@@ -63,12 +66,19 @@ impl Run {
     /// Everything that can be seen, against the model.
     pub(crate) async fn check_all(&mut self) -> Check {
         let mut todo = vec![(String::new(), Ino::ROOT)];
+        let mut inos = BTreeMap::new();
         while let Some((dir, ino)) = todo.pop() {
             for node in self.check_list(&dir, ino).await? {
                 let full =
                     if dir.is_empty() { node.name.to_string() } else { format!("{dir}/{}", node.name) };
                 let entry = self.tree.get(&full).expect("the names are the same");
-                check_kind(&full, entry, &node)?;
+                self.check_node(&full, entry, &node)?;
+                if let Entry::File(name) = entry
+                    && *inos.entry(name.file).or_insert(node.ino) != node.ino
+                {
+                    let names = self.tree.names(&full);
+                    return Err(format!("P2: {names:?} are one file, but `{full}` is node {}", node.ino));
+                }
                 if node.kind == Kind::Directory {
                     todo.push((full, node.ino));
                 } else if node.kind == Kind::File {
@@ -77,6 +87,40 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// What a node says of itself, under this name as under every other.
+    pub(crate) fn check_node(&self, path: &str, entry: &Entry, node: &Node) -> Check {
+        let same = match entry {
+            Entry::Dir => node.kind == Kind::Directory,
+            Entry::File(_) => node.kind == Kind::File,
+            Entry::Symlink(target) => node.kind == Kind::Symlink && node.target.as_deref() == Some(target),
+        };
+        if !same {
+            return Err(format!("P2: `{path}` is {entry:?}, the bridge says {node:?}"));
+        }
+        let names = self.tree.names(path);
+        if node.links as usize != names.len() {
+            return Err(format!("P2: `{path}` has the names {names:?}, the bridge says {}", node.links));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn link(&mut self, from: Path, to: Path) -> Check {
+        let Did::Yes(Some(parent)) = self.parent(to).await? else { return Ok(()) };
+        let (from_full, to_full) = (from.full(), to.full());
+        let Did::Yes(Some(node)) = self.find(&from_full).await? else { return Ok(()) };
+        let what = format!("link of `{from_full}` to `{to_full}`");
+        let done = self.world.bridge().link(node.ino, parent, to.name).await;
+        let Did::Yes(done) = self.judge(&what, done)? else { return Ok(()) };
+        let modelled = self.tree.link(&from_full, &to_full);
+        same(&what, done.as_ref().map(|_| ()).map_err(|kind| *kind), modelled)?;
+        let Ok(further) = done else { return Ok(()) };
+        if further.ino != node.ino {
+            return Err(format!("{what}: node {} became {}", node.ino, further.ino));
+        }
+        let entry = self.tree.get(&to_full).expect("it was just made");
+        self.check_node(&to_full, entry, &further)
     }
 
     pub(crate) async fn unlink(&mut self, path: Path, open: bool) -> Check {
@@ -93,14 +137,23 @@ impl Run {
         }
         let done = self.world.bridge().unlink(parent, path.name, open).await;
         let Did::Yes(done) = self.judge(&format!("unlink of `{full}`"), done)? else { return Ok(()) };
+        let left = self.tree.names(&full).len().saturating_sub(1);
         let modelled = self.tree.unlink(&full);
-        same(
-            &format!("unlink of `{full}`"),
-            done.as_ref().map(|_| ()).map_err(|k| *k),
-            modelled.map(|_| ()),
-        )?;
-        if let (Ok(unlinked), Some(ino)) = (done, ino) {
-            self.left(ino, unlinked.hold);
+        same(&format!("unlink of `{full}`"), done.as_ref().map(|_| ()).map_err(|k| *k), modelled)?;
+        match done {
+            Ok(unlinked) => self.lost_name(&full, unlinked, left),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A node has lost a name, and is gone if that was the last one.
+    fn lost_name(&mut self, full: &str, gone: Unlinked, left: usize) -> Check {
+        if gone.removed.links_left as usize != left {
+            let said = gone.removed.links_left;
+            return Err(format!("P3: `{full}` leaves {left} other names, the bridge says {said}"));
+        }
+        if left == 0 {
+            self.left(gone.removed.node.ino, gone.hold);
         }
         Ok(())
     }
@@ -124,6 +177,7 @@ impl Run {
         let done = bridge.rename((old_parent, from.name), (new_parent, to.name), mode, open).await;
         let what = format!("rename of `{from_full}` to `{to_full}` ({mode:?})");
         let Did::Yes(done) = self.judge(&what, done)? else { return Ok(()) };
+        let left = self.tree.names(&to_full).len().saturating_sub(1);
         let before = self.tree.clone();
         let modelled = self.tree.rename(&from_full, &to_full, mode);
         if modelled.is_err() {
@@ -134,12 +188,10 @@ impl Run {
         if said.is_ok() || modelled.is_ok() {
             same(&what, said, modelled)?;
         }
-        if let Ok(done) = done
-            && let (Some(unlinked), Some(ino)) = (done.replaced, target)
-        {
-            self.left(ino, unlinked.hold);
+        match done.map(|done| done.replaced) {
+            Ok(Some(unlinked)) => self.lost_name(&to_full, unlinked, left),
+            Ok(None) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) async fn rmdir(&mut self, path: Path) -> Check {
@@ -165,15 +217,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-pub(crate) fn check_kind(path: &str, entry: &Entry, node: &Node) -> Check {
-    let same = match entry {
-        Entry::Dir => node.kind == Kind::Directory,
-        Entry::File(_) => node.kind == Kind::File,
-        Entry::Symlink(target) => node.kind == Kind::Symlink && node.target.as_deref() == Some(target),
-    };
-    if same { Ok(()) } else { Err(format!("P2: `{path}` is {entry:?}, the bridge says {node:?}")) }
 }
 
 /// The bridge and the model say the same.
