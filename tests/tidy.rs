@@ -230,20 +230,22 @@ fn a_metric_is_named_in_the_table_of_metrics_only() {
 /// A sentence of the semantics ends with `(test: FILE::NAME)`; FILE is `tests/x.rs` or `src/x/y.rs`.
 #[test]
 fn every_sentence_of_the_semantics_has_its_test() {
-    let text = fs::read_to_string(root().join("docs/semantics.md")).expect("the semantics are written down");
     let mut problems = Vec::new();
-    let mut promises = 0;
-    for (at, line) in text.lines().enumerate() {
-        let named = line.split("(test: ").skip(1).filter_map(|rest| rest.split(')').next());
-        for reference in named.flat_map(|list| list.split(", ")) {
-            promises += 1;
-            if !test_exists(reference.trim().trim_matches('`')) {
-                problems.push(format!("docs/semantics.md:{}: there is no test `{reference}`", at + 1));
+    for file in ["docs/semantics.md", "docs/semantics-compared.md"] {
+        let text = fs::read_to_string(root().join(file)).expect("the semantics are written down");
+        let mut promises = 0;
+        for (at, line) in text.lines().enumerate() {
+            let named = line.split("(test: ").skip(1).filter_map(|rest| rest.split(')').next());
+            for reference in named.flat_map(|list| list.split(", ")) {
+                promises += 1;
+                if !test_exists(reference.trim().trim_matches('`')) {
+                    problems.push(format!("{file}:{}: there is no test `{reference}`", at + 1));
+                }
             }
         }
+        assert!(promises > 0, "{file} names no test at all");
     }
     fail_on(&problems);
-    assert!(promises > 0, "docs/semantics.md names no test at all");
 }
 
 fn test_exists(reference: &str) -> bool {
