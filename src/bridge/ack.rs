@@ -197,7 +197,7 @@ impl Bridge {
         blocking(|| {
             let key = self.ledger.key_of(name)?;
             let routing = self.routing(key.as_ref());
-            let policy = self.settings.slice_acks.get(&routing.prefix).copied().unwrap_or(self.settings.ack);
+            let policy = self.ack_policy(&routing);
             // A file that was removed after its commit has nobody left to tell.
             if policy == AckPolicy::Journal || key.is_none() {
                 return Ok(Verdict::Done);
@@ -216,6 +216,11 @@ impl Bridge {
             }
             Ok(judge(policy, &routing, sides))
         })
+    }
+
+    /// What is waited for in a slice.
+    pub(crate) fn ack_policy(&self, routing: &Routing) -> AckPolicy {
+        self.settings.slice_acks.get(&routing.prefix).copied().unwrap_or(self.settings.ack)
     }
 
     fn not_acknowledged(&self, side: Side) -> BridgeError {

@@ -51,7 +51,8 @@ impl Bridge {
         let _route = self.flips.read().await;
         let node = self.ledger.create(parent, name, node, self.targets(&key)).await?;
         if is_fixed {
-            self.replicator.wake_all();
+            self.replicator.quiet.disturbed(node.ino);
+            self.wake_for(Some(&key));
         }
         Ok(node)
     }
@@ -66,8 +67,9 @@ impl Bridge {
         self.check_key(&key)?;
         self.read_attrs(ino).await?;
         let _route = self.flips.read().await;
+        self.replicator.quiet.disturbed(ino);
         let node = self.ledger.link(ino, parent, name, self.clock.now()).await?;
-        self.replicator.wake_all();
+        self.wake_for(Some(&key));
         Ok(node)
     }
 
@@ -77,8 +79,9 @@ impl Bridge {
         let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
+        self.replicator.quiet.disturbed(ino);
         let node = self.ledger.set_attrs(ino, change, targets).await?;
-        self.replicator.wake_all();
+        self.wake_when_quiet();
         Ok(node)
     }
 
@@ -146,6 +149,7 @@ impl Bridge {
             Some(_) | None => None,
         };
         let _route = self.flips.read().await;
+        self.replicator.quiet.disturbed(source.ino);
         let renamed = self.rename_in_ledger(from, to, mode, &from_key, &to_key).await?;
         let replaced = match renamed.replaced {
             Some(removed) => {
@@ -154,7 +158,7 @@ impl Bridge {
             }
             None => None,
         };
-        self.replicator.wake_all();
+        self.wake_for(Some(&to_key));
         Ok(RenameDone { moved: renamed.moved, replaced, exchanged: renamed.exchanged })
     }
 

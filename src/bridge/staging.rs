@@ -187,10 +187,11 @@ impl Bridge {
         let _route = self.flips.read().await;
         let targets = self.routing(key.as_ref()).targets();
         let commit = Commit { size, mtime: times.mtime, ctime: times.ctime, targets };
+        self.replicator.quiet.disturbed(ino);
         let version = self.ledger.commit(ino, commit).await?;
         self.staging.set(ino, version, generation, None);
         self.cache.forget(ino);
-        self.replicator.wake_all();
+        self.wake_for(key.as_ref());
         Ok(version)
     }
 

@@ -32,8 +32,9 @@ impl Bridge {
     pub async fn set_xattr(&self, ino: Ino, new: NewXattr) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
         let _route = self.flips.read().await;
+        self.replicator.quiet.disturbed(ino);
         self.ledger.set_xattr(ino, new, self.clock.now(), self.targets_of(ino)?).await?;
-        self.replicator.wake_all();
+        self.wake_when_quiet();
         Ok(())
     }
 
@@ -41,8 +42,9 @@ impl Bridge {
     pub async fn remove_xattr(&self, ino: Ino, name: &[u8]) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
         let _route = self.flips.read().await;
+        self.replicator.quiet.disturbed(ino);
         self.ledger.remove_xattr(ino, name, self.clock.now(), self.targets_of(ino)?).await?;
-        self.replicator.wake_all();
+        self.wake_when_quiet();
         Ok(())
     }
 

@@ -39,8 +39,17 @@ impl Rig {
         Rig::over(&[])
     }
 
+    /// The same with another ack policy.
+    pub(crate) fn acked_by(ack: AckPolicy) -> Rig {
+        Rig::build(&[], ack)
+    }
+
     /// Mounts a tree that the old store already holds.
     pub(crate) fn over(keys: &[String]) -> Rig {
+        Rig::build(keys, AckPolicy::Primary)
+    }
+
+    fn build(keys: &[String], ack: AckPolicy) -> Rig {
         let runtime = Runtime::new().expect("a runtime");
         let dir = TempDir::new().expect("a directory");
         let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), Clock::System)));
@@ -50,7 +59,7 @@ impl Rig {
             Arc::new(Metered::new(format!("{side}"), inner))
         });
         let counts = PerSide::from_fn(|side: Side| metered[side].counts());
-        let (bridge, ledger) = runtime.block_on(start(dir.path(), &metered));
+        let (bridge, ledger) = runtime.block_on(start(dir.path(), &metered, ack));
         let tasks = runtime.block_on(async { bridge.run() });
         std::fs::create_dir(dir.path().join("mnt")).expect("a mountpoint");
         let mut rig = Rig { mounted: None, _tasks: tasks, bridge, ledger, counts, runtime, dir };
@@ -133,7 +142,7 @@ async fn fill(store: &MemoryStore, keys: &[String]) {
     }
 }
 
-async fn start(dir: &Path, stores: &PerSide<Arc<Metered>>) -> (Arc<Bridge>, Arc<Ledger>) {
+async fn start(dir: &Path, stores: &PerSide<Arc<Metered>>, ack: AckPolicy) -> (Arc<Bridge>, Arc<Ledger>) {
     let state = dir.join("state");
     std::fs::create_dir(&state).expect("a state directory");
     let options = LedgerOptions { mode: LedgerMode::Threaded, sync: true, clock: Clock::System };
@@ -150,7 +159,7 @@ async fn start(dir: &Path, stores: &PerSide<Arc<Metered>>) -> (Arc<Bridge>, Arc<
         let breaker = Arc::new(Breaker::new(format!("{side}"), inner, 1));
         StoreHandle { name: format!("{side}"), store: Arc::<Breaker>::clone(&breaker), breaker }
     });
-    let settings = BridgeSettings { ack: AckPolicy::Primary, ..BridgeSettings::default() };
+    let settings = BridgeSettings { ack, ..BridgeSettings::default() };
     let parts = BridgeParts { ledger: Arc::clone(&ledger), cache, stores, clock: Clock::System, settings };
     let bridge = Bridge::start(parts).await.expect("a bridge");
     bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");

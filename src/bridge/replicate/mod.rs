@@ -9,6 +9,7 @@
 //! | `upload` | content to a store, in one request or in parts |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `remove` | one deletion on one store |
+//! | `quiet` | what has just changed waits a moment |
 //! | `acceptance` | whether a store takes what it is sent |
 //! | `leftovers` | uploads that an earlier run did not end |
 //! | `locks` | one at a time per key; keys that must stay for now |
@@ -33,6 +34,7 @@ mod condition;
 mod lane;
 mod leftovers;
 mod locks;
+mod quiet;
 mod remove;
 mod sync;
 mod upload;
@@ -41,6 +43,7 @@ pub use locks::Hold;
 
 use acceptance::Acceptance;
 use locks::{Bells, Holds, KeyLocks};
+use quiet::Quiet;
 
 /// How long a request whose answer was lost may still take effect on the server. Until then a deletion
 /// of its key is looked at again before it counts as done.
@@ -92,6 +95,7 @@ pub(crate) struct Replicator {
     /// Requests of the process before this one may still take effect until then.
     doubt_after_start: Mutex<Option<Instant>>,
     acceptance: PerSide<Acceptance>,
+    pub(crate) quiet: Quiet,
     /// Uploads that the run before this one left.
     pub(crate) abandoned: Mutex<Vec<OpenUpload>>,
 }
@@ -145,6 +149,7 @@ impl Replicator {
             doubtful: Mutex::default(),
             doubt_after_start: Mutex::default(),
             acceptance: PerSide::default(),
+            quiet: Quiet::default(),
             abandoned: Mutex::default(),
         }
     }

@@ -97,6 +97,9 @@ impl Bridge {
                 self.ledger.intent_dropped(name, side).await?;
                 return Ok(Outcome::Done);
             }
+            if let Some(until) = self.rests_until(&situation, step == Step::SetMeta) {
+                return Ok(Outcome::NotBefore(until));
+            }
             match self.take_step(side, &situation, step).await {
                 Ok(Outcome::Done) => {}
                 Ok(later @ (Outcome::Later(_) | Outcome::NotBefore(_))) => return Ok(later),
