@@ -240,3 +240,11 @@ fn what_was_acknowledged_stays_on_a_store_until_a_newer_version_stands_under_the
         holds(setup(3000930, Stage::DualWrite, Stage::DualWrite, false), &steps);
     }
 }
+
+#[test]
+fn an_ack_that_a_change_of_stage_leaves_to_a_store_that_is_down_may_fail() {
+    let into = Op::Write { path: at("", "e"), how: How::Whole, len: 0, end: End::Ack };
+    let steps =
+        [Step::Run(40_000), Step::Trouble(Side::Old, Trouble::Down), Step::FlipDuring(into, Stage::Off, 7)];
+    holds(setup(1751, Stage::Complete, Stage::DualWrite, true), &steps);
+}

@@ -39,6 +39,8 @@ pub struct Run {
     dirty: BTreeMap<Ino, Lease>,
     pins: Vec<Pinned>,
     pub(crate) stage: Stage,
+    /// The stage that comes while an operation runs.
+    next_stage: Option<Stage>,
     sick: PerSide<Option<Trouble>>,
     /// Since when a store is without faults.
     well_since: PerSide<Instant>,
@@ -65,6 +67,7 @@ impl Run {
             dirty: BTreeMap::new(),
             pins: Vec::new(),
             stage: Stage::Off,
+            next_stage: None,
             sick: PerSide::default(),
             well_since: PerSide { old: now, new: now },
             tags: 0,
@@ -221,6 +224,7 @@ impl Run {
 
     async fn flip_during(&mut self, op: &Op, stage: Stage, ms: u64) -> Check {
         let bridge = self.world.bridge();
+        self.next_stage = Some(stage);
         let flip = async {
             sleep(Duration::from_millis(ms)).await;
             bridge.set_stage("", stage, 100, "the model", "a test").await
@@ -228,7 +232,7 @@ impl Run {
         let (done, flipped) = tokio::join!(self.op_timed(op), flip);
         done.map_err(|e| format!("P8 (the stage changed to {stage} meanwhile): {e}"))?;
         flipped.map_err(|e| format!("P8: set_stage {stage}: {e}"))?;
-        self.stage = stage;
+        (self.stage, self.next_stage) = (stage, None);
         Ok(())
     }
 

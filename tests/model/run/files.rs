@@ -5,6 +5,7 @@ use bridgefs::cache::Lease;
 use bridgefs::clock::Instant;
 use bridgefs::ledger::Node;
 use bridgefs::object::{Ino, Kind, Side, Version};
+use bridgefs::stage::Stage;
 
 use super::{Check, Did, Run};
 use crate::step::{End, How, Path, Trouble};
@@ -133,7 +134,8 @@ impl Run {
         // With one store healthy and written, the ack comes; else it may not.
         // An unlinked file that is open and not brought in keeps its key; the file system brings it in.
         let is_held = self.pins.iter().any(|pin| pin.hold.is_some());
-        let healthy_target = self.stage.route().write_sides().any(|side| !self.is_troubled(side));
+        let healthy = |stage: Stage| stage.route().write_sides().any(|side| !self.is_troubled(side));
+        let healthy_target = healthy(self.stage) && self.next_stage.is_none_or(healthy);
         match bridge.acknowledged(ino, version).await {
             Ok(()) => {
                 self.tree.stored(full);
