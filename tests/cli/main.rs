@@ -321,6 +321,26 @@ fn a_hundred_writes_ask_for_the_capability_once() {
 }
 
 #[test]
+fn a_directory_rename_that_a_kill_cut_short_is_one_tree_after_it() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    place
+        .shell("mnt", "mkdir -p d/sub && for i in $(seq 300); do echo $i > d/f$i; echo $i > d/sub/g$i; done");
+    fs::rename(place.at("mnt/d"), place.at("mnt/e")).expect("renamed");
+    kill(place.daemon_pid(), Signal::SIGKILL).expect("killed");
+    assert_eq!(place.mount().0, 0);
+    let seen = place.shell("mnt", "ls; for i in $(seq 300); do cat e/f$i e/sub/g$i; done | md5sum");
+    let wanted = place.shell("run", "echo e; for i in $(seq 300); do echo $i; echo $i; done | md5sum");
+    assert_eq!(seen, wanted);
+    let (code, said) = place.run(&["umount", "--drain", "300", &place.text("mnt")]);
+    assert_eq!((code, said.contains("nothing waits to be sent")), (0, true), "{said}");
+    for store in ["old", "new"] {
+        let found = place.shell(store, "ls; find e -type f | wc -l");
+        assert_eq!(found, "e\n600\n", "{store}");
+    }
+}
+
+#[test]
 fn a_signal_ends_a_mount_in_order() {
     let place = Place::new();
     let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))

@@ -172,6 +172,24 @@ fn a_directory_of_100_000_objects_is_listed_completely() {
 }
 
 #[test]
+fn a_directory_of_thousands_is_renamed_at_once_and_read_while_its_objects_move() {
+    let rig = Rig::over((0..3000).map(|i| format!("big/d{}/f{i}", i % 7)));
+    fs::write(rig.at("big/new"), "new").expect("written");
+    fs::rename(rig.at("big"), rig.at("moved")).expect("renamed");
+    assert!(rig.bridge.left().expect("read").pending > 0, "the objects are still to be moved");
+    for i in 0..3000 {
+        assert_eq!(fs::read(rig.at(&format!("moved/d{}/f{i}", i % 7))).expect("read"), b"x", "{i}");
+    }
+    assert_eq!(errno(fs::read_dir(rig.at("big"))), Some(libc::ENOENT));
+    rig.drain();
+    for side in Side::BOTH {
+        let keys: Vec<String> = rig.stores[side].snapshot().into_keys().map(|key| key.to_string()).collect();
+        assert_eq!(keys.len(), 3001, "{side}");
+        assert!(keys.iter().all(|key| key.starts_with("moved/")), "{side}");
+    }
+}
+
+#[test]
 fn a_removed_directory_that_is_open_is_empty_and_has_attributes() {
     let rig = Rig::new();
     rig.shell("mkdir d && cd d && rmdir ../d && stat -c %h . > /dev/null && [ -z \"$(ls)\" ]");
