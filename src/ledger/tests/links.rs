@@ -1,0 +1,89 @@
+//! Further names of a node.
+
+use super::*;
+
+impl Fixture {
+    fn link_as(&self, ino: Ino, path: &str) -> Node {
+        let (parent, name) = self.place(path);
+        run(self.link(ino, parent, &name, NOW)).expect("linked")
+    }
+
+    fn confirm_name(&self, path: &str, side: Side) -> ReceiptOutcome {
+        let node = self.at(path).expect("there");
+        run(self.receipt((node.ino, node.link), side, receipt_of(&node, path))).expect("recorded")
+    }
+
+    fn wanted_on(&self, path: &str) -> [bool; 2] {
+        let link = self.at(path).expect("there").link;
+        Side::BOTH.map(|side| self.intent(link, side).expect("read").is_some())
+    }
+}
+
+#[test]
+fn every_name_is_wanted_on_both_stores_and_confirmed_alone() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    fixture.confirm_name("a", Side::Old);
+    fixture.confirm_name("a", Side::New);
+    let further = fixture.link_as(file.ino, "b");
+    assert_eq!((further.ino, further.links, further.version), (file.ino, 2, Version(1)));
+    assert_ne!(further.link, file.link);
+    assert_eq!((fixture.wanted_on("a"), fixture.wanted_on("b")), ([false; 2], [true; 2]));
+    assert_eq!(fixture.confirm_name("b", Side::Old), ReceiptOutcome::Satisfied);
+    assert_eq!(fixture.wanted_on("b"), [false, true]);
+    fixture.write(file.ino);
+    assert_eq!((fixture.wanted_on("a"), fixture.wanted_on("b")), ([true; 2], [true; 2]));
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_node_keeps_its_number_when_the_name_that_carries_it_goes() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    for name in ["b", "c"] {
+        fixture.link_as(file.ino, name);
+    }
+    fixture.confirm_name("a", Side::Old);
+    let removed = fixture.rm("a", BOTH).expect("removed");
+    assert_eq!((removed.links_left, &*removed.node.name), (2, "a"));
+    let left = fixture.node(file.ino).expect("read").expect("there");
+    assert_eq!((left.links, fixture.names(file.ino).expect("read").len()), (2, 2));
+    for name in ["b", "c"] {
+        assert_eq!(fixture.at(name).expect("there").ino, file.ino);
+    }
+    fixture.assert_clean();
+}
+
+#[test]
+fn the_only_copy_on_a_store_is_left_to_a_name_that_stays() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    let further = fixture.link_as(file.ino, "b");
+    fixture.confirm_name("b", Side::Old);
+    fixture.rm("b", BOTH).expect("removed");
+    assert_eq!(fixture.replica_key(file.ino, Side::Old).as_deref(), Some("b"), "it moves from there");
+    assert_eq!(fixture.grave(Side::Old, "b"), None, "and is not deleted before");
+    assert!(fixture.hidden(Side::Old, "b"));
+    // A change of the attributes of what stood at `b` was on its way, and its answer comes only now.
+    let mut late = receipt_of(&further, "b");
+    late.receipt.etag = ETag::new("retagged");
+    let outcome = run(fixture.receipt((file.ino, further.link), Side::Old, late)).expect("recorded");
+    assert_ne!(outcome, ReceiptOutcome::Gone);
+    let replica = fixture.replicas(file.link).expect("read").old.expect("still known");
+    assert_eq!((replica.receipt.key, replica.receipt.etag), (key("b"), ETag::new("retagged")));
+    assert_eq!(fixture.grave(Side::Old, "b"), None);
+    fixture.confirm_name("a", Side::Old);
+    assert!(fixture.grave(Side::Old, "b").is_some(), "now the old place is empty");
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_name_is_taken_once_and_a_directory_has_one() {
+    let fixture = Fixture::new();
+    let (file, dir) = (fixture.file("a"), fixture.dir("d"));
+    let refused = |ino, name| run(fixture.link(ino, Ino::ROOT, name, NOW)).expect_err("refused").kind();
+    assert_eq!(refused(file.ino, "d"), LedgerErrorKind::Exists);
+    assert_eq!(refused(dir.ino, "e"), LedgerErrorKind::IsADirectory);
+    assert_eq!(refused(Ino(4711), "e"), LedgerErrorKind::NotFound);
+    fixture.assert_clean();
+}
