@@ -8,6 +8,7 @@ use std::process::{Command as Program, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 
+mod helper;
 mod ledger;
 mod place;
 
