@@ -176,7 +176,7 @@ fn mount_options(config: &Config) -> MountOptions {
         Coherence::Ttl(ttl) => ttl.min(default.ttl),
     };
     let threads = usize::try_from(config.mount.threads).unwrap_or(default.threads);
-    MountOptions { ttl, threads, ..default }
+    MountOptions { ttl, threads, suid_and_dev: config.mount.suid_and_dev, ..default }
 }
 
 /// Drains, then stops the tasks. A second signal ends the draining.
