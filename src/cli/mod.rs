@@ -5,10 +5,10 @@
 mod check;
 mod demo;
 mod findings;
-mod helper;
 mod init;
 mod ledger;
 mod mount;
+mod mount_call;
 mod stage;
 mod status;
 mod table;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use helper::Helper;
+use mount_call::MountCall;
 
 /// One directory over two object stores: move a company's files from one cloud to another while everything
 /// keeps running.
@@ -76,8 +76,8 @@ enum Outcome {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let outcome = match Helper::called_by_mount(&words, is_verb) {
-        Some(helper) => helper.and_then(Helper::run),
+    let outcome = match MountCall::read(&words, is_verb) {
+        Some(call) => call.and_then(MountCall::run),
         None => run(Cli::parse().verb),
     };
     match outcome {

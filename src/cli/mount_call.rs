@@ -41,29 +41,34 @@ const OF_THE_TABLE: [&str; 4] = ["user_id=", "group_id=", "max_read=", "blksize=
 
 /// One call of mount(8).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Helper {
+pub(super) struct MountCall {
     source: PathBuf,
     mountpoint: PathBuf,
     flags: MountFlags,
     is_remount: bool,
 }
 
-impl Helper {
+impl MountCall {
     /// What mount(8) wants; `None` where the command line is a person's, and names a verb (or misspells one).
-    pub(super) fn called_by_mount(
+    pub(super) fn read(
         words: &[OsString],
         is_verb: impl Fn(&str) -> bool,
-    ) -> Option<anyhow::Result<Helper>> {
+    ) -> Option<anyhow::Result<MountCall>> {
         let [source, mountpoint, options @ ..] = words else { return None };
         let name = source.to_string_lossy();
         if name.starts_with('-') || is_verb(&name) || !is_place(Path::new(mountpoint)) {
             return None;
         }
         let has_list = options.first().is_some_and(|word| word.to_string_lossy().starts_with('-'));
-        (has_list || Path::new(source).is_file()).then(|| Helper::read(source, mountpoint, options))
+        (has_list || Path::new(source).is_file())
+            .then(|| MountCall::read_options(source, mountpoint, options))
     }
 
-    fn read(source: &OsString, mountpoint: &OsString, options: &[OsString]) -> anyhow::Result<Helper> {
+    fn read_options(
+        source: &OsString,
+        mountpoint: &OsString,
+        options: &[OsString],
+    ) -> anyhow::Result<MountCall> {
         let mut list: Vec<String> = Vec::new();
         let mut is_sloppy = false;
         let mut words = options.iter().map(|word| word.to_string_lossy());
@@ -87,7 +92,7 @@ impl Helper {
                 bail!("there is no mount option \"{word}\"{}", suggestion(word, &known()));
             }
         }
-        Ok(Helper { source: source.into(), mountpoint: mountpoint.into(), flags, is_remount })
+        Ok(MountCall { source: source.into(), mountpoint: mountpoint.into(), flags, is_remount })
     }
 
     pub(super) fn run(self) -> anyhow::Result<Outcome> {
@@ -120,13 +125,13 @@ fn known() -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn called(words: &[&str]) -> Option<Result<Helper, String>> {
+    fn called(words: &[&str]) -> Option<Result<MountCall, String>> {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let helper = Helper::called_by_mount(&words, |word| word == "status");
-        helper.map(|helper| helper.map_err(|error| error.to_string()))
+        let call = MountCall::read(&words, |word| word == "status");
+        call.map(|call| call.map_err(|error| error.to_string()))
     }
 
-    fn read(list: &str) -> Result<Helper, String> {
+    fn read(list: &str) -> Result<MountCall, String> {
         called(&["/etc/x.toml", "/tmp", "-o", list]).expect("the shape of mount(8)")
     }
 
@@ -149,11 +154,11 @@ mod tests {
     #[test]
     fn what_mount_and_systemd_put_in_is_taken() {
         let list = "rw,defaults,_netdev,nofail,noauto,user,x-systemd.automount,comment=a,relatime,,dev,suid";
-        let helper = read(list).expect("taken");
-        assert!(!helper.is_remount);
+        let call = read(list).expect("taken");
+        assert!(!call.is_remount);
         let mut flags = MountFlags::default();
         assert!(flags.take("relatime"));
-        assert_eq!(helper.flags, flags);
+        assert_eq!(call.flags, flags);
         let list = "rw,nosuid,nodev,relatime,user_id=0,group_id=0,default_permissions,allow_other,remount,ro";
         assert!(read(list).expect("taken").is_remount);
     }
