@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 
 mod helper;
 mod ledger;
+mod numbers;
 mod place;
 
 use place::{Place, contains, pid_of};
