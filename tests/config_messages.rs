@@ -122,6 +122,14 @@ fn a_wrong_value_says_what_is_right() {
             "bridge.toml:10: [mount] `threads`: this must be a whole number from 2 to 64",
         ),
         (
+            with("[mount]\nsuid_and_dev = \"true\""),
+            "bridge.toml:10: [mount] `suid_and_dev`: this must be true or false, without quotes",
+        ),
+        (
+            with("[mount]\nsuid = true"),
+            "bridge.toml:10: [mount] unknown key \"suid\"; the keys here are threads, suid_and_dev",
+        ),
+        (
             format!("remove_by = \"next year\"\n{STORES}{BRIDGE}"),
             "bridge.toml:1: `remove_by`: \"next year\" is no day like 2027-03-31",
         ),

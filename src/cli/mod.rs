@@ -8,6 +8,7 @@ mod findings;
 mod init;
 mod ledger;
 mod mount;
+mod mount_call;
 mod stage;
 mod status;
 mod table;
@@ -15,11 +16,13 @@ mod target;
 mod umount;
 mod units;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use mount_call::MountCall;
 
 /// One directory over two object stores: move a company's files from one cloud to another while everything
 /// keeps running.
@@ -72,7 +75,12 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match run(Cli::parse().verb) {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let outcome = match MountCall::read(&words, is_verb) {
+        Some(call) => call.and_then(MountCall::run),
+        None => run(Cli::parse().verb),
+    };
+    match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::FAILURE,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -81,6 +89,10 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_verb(word: &str) -> bool {
+    word == "help" || Cli::command().find_subcommand(word).is_some()
 }
 
 fn run(verb: Verb) -> anyhow::Result<Outcome> {

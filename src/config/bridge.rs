@@ -47,6 +47,8 @@ pub struct CacheConfig {
 pub struct MountConfig {
     /// Threads that read requests from the kernel.
     pub threads: u32,
+    /// Set-ID bits and device nodes have an effect in the mount.
+    pub suid_and_dev: bool,
 }
 
 /// A `[[slice]]` table.
@@ -116,11 +118,14 @@ impl CacheConfig {
 
 impl MountConfig {
     pub(super) fn read(section: Option<Section<'_>>) -> Result<MountConfig, ConfigError> {
-        let mut mount = MountConfig { threads: 4 };
+        let mut mount = MountConfig { threads: 4, suid_and_dev: false };
         let Some(section) = section else { return Ok(mount) };
-        section.refuse_unknown(&["threads"])?;
+        section.refuse_unknown(&["threads", "suid_and_dev"])?;
         if let Some(entry) = section.get("threads") {
             mount.threads = entry.number(2, 64)?;
+        }
+        if let Some(entry) = section.get("suid_and_dev") {
+            mount.suid_and_dev = entry.flag()?;
         }
         Ok(mount)
     }

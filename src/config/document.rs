@@ -159,6 +159,19 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// True or false.
+    pub(super) fn flag(&self) -> Found<bool> {
+        match self.value {
+            DeValue::Boolean(flag) => Ok(*flag),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => Err(self.wrong_type("true or false, without quotes")),
+        }
+    }
+
     /// A whole number from `min` to `max`.
     pub(super) fn number(&self, min: u32, max: u32) -> Found<u32> {
         let number = match self.value {

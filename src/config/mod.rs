@@ -18,7 +18,7 @@ pub use bridge::{BridgeConfig, CacheConfig, MountConfig, SliceConfig, slice_pref
 pub use error::{ConfigError, Place};
 pub use options::{Provider, StoreOptions};
 pub use store::{Location, StoreConfig, StoreTuning};
-pub use values::DiskAmount;
+pub use values::{DiskAmount, suggestion};
 
 use crate::clock::Clock;
 use crate::object::{NanoTime, PerSide, Side};

@@ -114,7 +114,7 @@ fn missing(name: &str) -> String {
 }
 
 /// `; did you mean "..."?` with the nearest of `known`, else the whole list when it is short.
-pub(super) fn suggestion(word: &str, known: &[&str]) -> String {
+pub fn suggestion(word: &str, known: &[&str]) -> String {
     let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
     match near.min_by_key(|(distance, _)| *distance) {
         Some((distance, candidate)) if distance <= word.len().max(3) / 3 + 1 => {

@@ -19,7 +19,7 @@ use crate::control::{
     ControlPanel, PrivateListener, Registration, RunningMount, StopOrder, Stopped, serve, socket_path,
 };
 use crate::fs::{Fs, FsOptions};
-use crate::fuse::{self, MountError, MountOptions, Mounted, Unmount};
+use crate::fuse::{self, MountError, MountFlags, MountOptions, Mounted, Unmount};
 use crate::ledger::SideSummary;
 
 /// How long the queues may take to empty after SIGTERM or an unmount from outside; the rest stays in the
@@ -39,14 +39,19 @@ fn return_large_buffers() {
 
 /// Mounts the bridge, calls `ready`, and serves until it is told to stop or the mount is taken away. Says
 /// what stays in the journal.
-pub fn run(config: &Config, mountpoint: &Path, ready: impl FnOnce()) -> Result<Stopped, DaemonError> {
+pub fn run(
+    config: &Config,
+    mountpoint: &Path,
+    flags: MountFlags,
+    ready: impl FnOnce(),
+) -> Result<Stopped, DaemonError> {
     // Ledger, journal and log are the owner's; modes of the mount's files do not come from here.
     umask(Mode::from_bits_truncate(0o077));
     raise_descriptor_limit();
     return_large_buffers();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("bridgefs").build();
     let runtime = runtime.map_err(|source| DaemonError::SetUp { what: "the runtime", source })?;
-    let outcome = runtime.block_on(start_and_serve(config, mountpoint, ready));
+    let outcome = runtime.block_on(start_and_serve(config, mountpoint, flags, ready));
     runtime.shutdown_timeout(LAST_WORDS);
     outcome
 }
@@ -54,6 +59,7 @@ pub fn run(config: &Config, mountpoint: &Path, ready: impl FnOnce()) -> Result<S
 async fn start_and_serve(
     config: &Config,
     mountpoint: &Path,
+    flags: MountFlags,
     ready: impl FnOnce(),
 ) -> Result<Stopped, DaemonError> {
     let metrics = install_metrics();
@@ -61,7 +67,7 @@ async fn start_and_serve(
     let bridge = build(config).await?;
     let tasks = bridge.run();
     let files = Fs::new(Arc::clone(&bridge), FsOptions::default());
-    let options = mount_options(config);
+    let options = MountOptions { flags, ..mount_options(config) };
     let mounted = Arc::new(fuse::mount(Arc::clone(&files), mountpoint, &options, Handle::current())?);
     let mut control = Control::start(config, mountpoint, &bridge, &files, metrics)?;
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
@@ -170,7 +176,7 @@ fn mount_options(config: &Config) -> MountOptions {
         Coherence::Ttl(ttl) => ttl.min(default.ttl),
     };
     let threads = usize::try_from(config.mount.threads).unwrap_or(default.threads);
-    MountOptions { ttl, threads, ..default }
+    MountOptions { ttl, threads, suid_and_dev: config.mount.suid_and_dev, ..default }
 }
 
 /// Drains, then stops the tasks. A second signal ends the draining.

@@ -5,9 +5,10 @@
 //! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through. Not seen are reads of
 //! pages that another descriptor's write has filled while the reader's was open, and of an empty file.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::inodes::{InodeRef, OpenInode};
+use super::inodes::{InodeRef, InodeTable, OpenInode};
 use super::open::Access;
 use super::{Fs, FsResult};
 use crate::ledger::Node;
@@ -115,6 +116,15 @@ impl Fs {
     /// times of a file that is being changed are newer, and then more is due, not less.
     pub(super) async fn hides_a_read(&self, ino: Ino, access: Access) -> FsResult<bool> {
         Ok(access.reads() && Times::of(&self.node(ino).await?).are_due(self.now()))
+    }
+}
+
+impl InodeTable {
+    /// After a change that the next read is to be noted for, where the content has not changed.
+    pub(super) fn ctime_changed(self: &Arc<Self>, ino: Ino) {
+        if let Some(inode) = self.find(ino) {
+            inode.quiet_until.end();
+        }
     }
 }
 

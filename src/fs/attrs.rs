@@ -223,6 +223,7 @@ impl Fs {
         let work = async move {
             let done = bridge.set_attrs(ino, change).await;
             inodes.privileges_changed(ino);
+            inodes.ctime_changed(ino);
             done
         };
         self.carry_out(work).await?;

@@ -110,6 +110,7 @@ impl Fs {
                 return Err(FsError::not_found("its last name is gone"));
             }
             fs.bridge.link(ino, parent, &name).await?;
+            inode.quiet_until.end();
             drop(state);
             fs.getattr(ino).await
         };
@@ -151,6 +152,7 @@ impl Fs {
         let inode = self.inodes.enter(node.ino);
         let mut state = inode.state.write().await;
         let gone = self.bridge.unlink(parent, name, state.handles > 0).await?;
+        inode.quiet_until.end();
         self.file_removed(&inode, &mut state, gone).await;
         Ok(())
     }

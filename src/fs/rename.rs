@@ -40,6 +40,21 @@ impl Fs {
     async fn rename_locked(self: &Arc<Self>, from: &Place, to: &Place, mode: RenameMode) -> FsResult<()> {
         let source = self.named(from.parent, &from.name).await?;
         let target = self.bridge.lookup(to.parent, &to.name).await?;
+        let changed = [Some(source.ino), target.as_ref().map(|target| target.ino)];
+        self.rename_found(from, to, mode, (source, target)).await?;
+        for ino in changed.into_iter().flatten() {
+            self.inodes.ctime_changed(ino);
+        }
+        Ok(())
+    }
+
+    async fn rename_found(
+        self: &Arc<Self>,
+        from: &Place,
+        to: &Place,
+        mode: RenameMode,
+        (source, target): (Node, Option<Node>),
+    ) -> FsResult<()> {
         match (mode, target) {
             (RenameMode::Replace, Some(target)) if target.ino == source.ino => Ok(()),
             (RenameMode::Replace, Some(target)) => {

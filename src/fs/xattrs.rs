@@ -43,6 +43,7 @@ impl Fs {
         let there = async move {
             let done = bridge.set_xattr(ino, new).await;
             inodes.privileges_changed(ino);
+            inodes.ctime_changed(ino);
             done
         };
         self.change(ino, here, there).await
@@ -52,7 +53,12 @@ impl Fs {
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
         writable(name)?;
         let (bridge, owned) = (Arc::clone(&self.bridge), Box::<[u8]>::from(name));
-        let there = async move { bridge.remove_xattr(ino, &owned).await };
+        let inodes = Arc::clone(&self.inodes);
+        let there = async move {
+            let done = bridge.remove_xattr(ino, &owned).await;
+            inodes.ctime_changed(ino);
+            done
+        };
         self.change(ino, |orphan| orphan.xattrs.remove(name), there).await
     }
 
@@ -107,6 +113,7 @@ impl Fs {
         if changed.is_ok() {
             orphan.node.ctime = self.now();
             inode.privileges.changed();
+            inode.quiet_until.end();
         }
         Some(changed)
     }

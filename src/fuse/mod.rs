@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mountpoint` | the directory that is mounted on, and every reason not to |
 //! | `session` | mount, serve, unmount |
+//! | `flags` | what the kernel looks after: read-only, nosuid and so on |
 //! | `ops` | one request, one call, one reply |
 //! | `data` | the requests about bytes that take more than one call |
 //! | `pages` | having the kernel write back what a mapping changed |
@@ -16,6 +17,7 @@
 
 mod data;
 mod errno;
+mod flags;
 mod hybrid;
 mod invalidate;
 mod killpriv;
@@ -27,6 +29,7 @@ mod session;
 mod time;
 mod xattr;
 
+pub use flags::{MountFlags, remount};
 pub use invalidate::{Invalidate, Invalidator};
 pub use mountpoint::{MountError, is_mounted, prepare};
 pub use session::{MountOptions, Mounted, Unmount, mount};

@@ -45,6 +45,14 @@ pub enum MountError {
     /// Mounting needs a privilege.
     #[error("mounting is not permitted ({0}). Run as root; in a container, add the capability SYS_ADMIN")]
     NotPermitted(io::Error),
+    /// What is there is not ours to change.
+    #[error("{} is no bridgefs mount; nothing was done", .0.display())]
+    NotOurs(PathBuf),
+    /// Files are open for writing, and it was to become read-only.
+    #[error(
+        "{} cannot be made read-only: files are open for writing. Close what writes (`fuser -vm` shows it)", .0.display()
+    )]
+    Written(PathBuf),
     /// Files are open on the mount.
     #[error("{} is in use. Close what uses it (`fuser -vm` shows it), or force it", .0.display())]
     Busy(PathBuf),
@@ -70,7 +78,16 @@ pub(super) struct MountLine {
     /// `major:minor`.
     pub(super) device: String,
     path: PathBuf,
+    /// Of this mount, as `mount -o` has them.
+    options: String,
     pub(super) fs_type: String,
+}
+
+impl MountLine {
+    /// Whether `option` holds for the mount.
+    pub(super) fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|word| word == option)
+    }
 }
 
 /// What is mounted on top at exactly `path`, if anything. Asks only the kernel's table, never the mount.
@@ -87,9 +104,10 @@ pub fn is_mounted(path: &Path) -> io::Result<bool> {
 fn parse(line: &str) -> Option<MountLine> {
     let (before, after) = line.split_once(" - ")?;
     let mut fields = before.split(' ');
-    let (device, path) = (fields.nth(2)?, fields.nth(1)?);
+    let (device, path, options) = (fields.nth(2)?, fields.nth(1)?, fields.next()?.to_owned());
     let fs_type = after.split(' ').next()?;
-    Some(MountLine { device: device.to_owned(), path: unescape(path).into(), fs_type: fs_type.to_owned() })
+    let (device, fs_type) = (device.to_owned(), fs_type.to_owned());
+    Some(MountLine { device, path: unescape(path).into(), options, fs_type })
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -129,7 +147,7 @@ fn is_dead(path: &Path) -> bool {
 }
 
 /// Without touching the last part, which may be a dead mount that nothing can look into.
-fn absolute(path: &Path) -> Result<PathBuf, MountError> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, MountError> {
     let no_directory = |source| MountError::NoDirectory { path: path.to_owned(), source };
     let full = std::path::absolute(path).map_err(no_directory)?;
     match (full.parent(), full.file_name()) {
@@ -157,6 +175,7 @@ mod tests {
         assert_eq!(parsed.device, "0:45");
         assert_eq!(parsed.path.to_str(), Some("/mnt/a b"));
         assert_eq!(parsed.fs_type, "fuse.bridgefs");
+        assert!(parsed.has("nosuid") && !parsed.has("suid") && !parsed.has("nodev"));
     }
 
     #[test]

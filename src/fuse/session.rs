@@ -17,6 +17,7 @@ use nix::unistd::{getegid, geteuid};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::flags::MountFlags;
 use super::invalidate::Invalidator;
 use super::mountpoint::{self, FS_TYPE, MountError};
 use super::ops::Adapter;
@@ -38,6 +39,8 @@ pub struct MountOptions {
     /// Set-user-ID bits and devices mean something here. Off by default: the buckets may be written by
     /// others.
     pub suid_and_dev: bool,
+    /// What else the kernel is told, such as `ro`.
+    pub flags: MountFlags,
     /// The wall clock, for "now" in times that are set.
     pub clock: Clock,
 }
@@ -45,7 +48,8 @@ pub struct MountOptions {
 impl Default for MountOptions {
     fn default() -> MountOptions {
         let ttl = Duration::from_secs(60);
-        MountOptions { ttl, threads: 4, suid_and_dev: false, clock: Clock::System }
+        let flags = MountFlags::default();
+        MountOptions { ttl, threads: 4, suid_and_dev: false, flags, clock: Clock::System }
     }
 }
 
@@ -120,10 +124,10 @@ fn mount_device(device: &OwnedFd, path: &Path, options: &MountOptions) -> Result
         geteuid(),
         getegid(),
     );
-    let flags = match options.suid_and_dev {
+    let flags = options.flags.with(match options.suid_and_dev {
         true => MsFlags::empty(),
         false => MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-    };
+    });
     let mounted = nix::mount::mount(Some("bridgefs"), path, Some(FS_TYPE), flags, Some(data.as_str()));
     mounted.map_err(|errno| {
         let source = io::Error::from(errno);

@@ -8,7 +8,9 @@ use std::process::{Command as Program, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 
+mod helper;
 mod ledger;
+mod numbers;
 mod place;
 
 use place::{Place, contains, pid_of};

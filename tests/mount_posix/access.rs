@@ -45,6 +45,24 @@ fn a_read_is_seen_however_it_is_done_unless_it_asks_not_to_be() {
     assert_eq!(told(&rig, script), expected);
 }
 
+/// The descriptor stays open; without O_DIRECT the kernel would answer its second read by itself.
+#[test]
+fn a_change_of_attributes_or_names_makes_the_next_read_of_an_open_descriptor_count() {
+    let rig = Rig::new();
+    let script = "
+        echo content > f
+        exec 3< f
+        again() { dd if=/proc/self/fd/3 of=/dev/null iflag=direct status=none; }
+        seen f again; seen f again
+        setfattr -n user.a -v 1 f; seen f again; seen f again
+        ln f g; seen f again
+        mv f h; seen g again
+        rm h; seen g again; seen g again
+        chmod 600 g; seen g again";
+    let expected = ["seen", "hidden", "seen", "hidden", "seen", "seen", "seen", "hidden", "seen"];
+    assert_eq!(told(&rig, script), expected);
+}
+
 #[test]
 fn a_listing_and_a_followed_link_are_seen() {
     let rig = Rig::new();

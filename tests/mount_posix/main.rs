@@ -3,13 +3,17 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod access;
+mod blocked;
 mod content;
+mod effects;
 mod links;
+mod locks;
 mod mapping;
 mod names;
 mod programs;
 mod ranges;
 mod rig;
 mod set_id;
+mod statfs;
 mod sync;
 mod xattrs;

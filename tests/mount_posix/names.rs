@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bridgefs::fuse::{MountError, MountOptions, Unmount, mount};
 use bridgefs::object::{Key, Side};
+use bridgefs::stage::Stage;
 use bridgefs::store::Store;
 
 use crate::rig::Rig;
@@ -226,4 +227,37 @@ fn abort(root: &Path) {
         assert!(made.is_ok_and(|status| status.success()), "the control file system is needed");
     }
     fs::write(control, "1").expect("aborted");
+}
+
+#[test]
+fn a_file_without_a_name_from_the_start_is_refused() {
+    let rig = Rig::new();
+    for flags in [libc::O_WRONLY, libc::O_RDWR | libc::O_EXCL] {
+        let made = nix::fcntl::open(
+            rig.root(),
+            nix::fcntl::OFlag::from_bits_retain(libc::O_TMPFILE | flags),
+            nix::sys::stat::Mode::S_IRUSR,
+        );
+        assert_eq!(made.expect_err("refused"), nix::errno::Errno::EOPNOTSUPP);
+    }
+    assert_eq!(rig.shell("ls -A"), "");
+}
+
+/// `mv` copies then.
+#[test]
+fn between_slices_that_are_moved_apart_a_directory_and_an_exchange_are_exdev_and_a_file_is_renamed() {
+    let rig = Rig::new();
+    rig.shell("mkdir -p apart here/d && echo f > here/f && echo x > here/d/x && echo g > apart/g");
+    rig.drain();
+    let apart = rig.bridge.set_stage("apart", Stage::Complete, 100, "test", "test");
+    rig.runtime.block_on(apart).expect("a slice of its own");
+    let rename = |from: &str, to: &str| errno(fs::rename(rig.at(from), rig.at(to)));
+    assert_eq!(rename("here/d", "apart/d"), Some(libc::EXDEV));
+    assert_eq!(rename("apart", "other"), Some(libc::EXDEV));
+    let exchanged = renameat2(&rig.at("here/f"), &rig.at("apart/g"), libc::RENAME_EXCHANGE);
+    assert_eq!(errno(exchanged), Some(libc::EXDEV));
+    rig.shell("[ $(cat here/f here/d/x apart/g | tr -d '\\n') = fxg ]");
+    rig.shell("mv here/d apart/ && [ ! -e here/d ] && [ $(cat apart/d/x) = x ]");
+    fs::rename(rig.at("here/f"), rig.at("apart/f")).expect("renamed");
+    assert_eq!(fs::read(rig.at("apart/f")).expect("there"), b"f\n");
 }

@@ -1,5 +1,8 @@
-//! A real mount over two stores in memory, taken away when it is dropped.
+//! A real mount over two stores in memory that count their requests and fail as they are told, taken away when it
+//! is dropped.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,11 +17,25 @@ use bridgefs::ledger::{Ledger, LedgerMode, LedgerOptions};
 use bridgefs::object::{Key, PerSide, Side};
 use bridgefs::stage::Stage;
 use bridgefs::store::breaker::Breaker;
+use bridgefs::store::faulty::{Faults, Faulty};
+use bridgefs::store::limit::{Limited, Limits};
 use bridgefs::store::memory::MemoryStore;
+use bridgefs::store::metered::{Metered, Operation, RequestCounts};
 use bridgefs::store::{Condition, ObjectMeta, SharedStore, Store};
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+/// What a test may want to be otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// The old store holds objects of one byte under these keys.
+    pub(crate) keys: Vec<String>,
+    pub(crate) settings: BridgeSettings,
+    pub(crate) files: FsOptions,
+    pub(crate) limits: Limits,
+    pub(crate) mount: MountOptions,
+}
 
 /// The mount and all that is behind it.
 pub(crate) struct Rig {
@@ -27,6 +44,8 @@ pub(crate) struct Rig {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) fs: Arc<Fs>,
     pub(crate) stores: PerSide<Arc<MemoryStore>>,
+    pub(crate) faults: PerSide<Faults>,
+    counts: PerSide<Arc<RequestCounts>>,
     pub(crate) runtime: Runtime,
     dir: TempDir,
 }
@@ -39,19 +58,28 @@ impl Rig {
 
     /// The same over an old store that holds objects of one byte under these keys.
     pub(crate) fn over(keys: impl Iterator<Item = String>) -> Rig {
+        Rig::with(Setup { keys: keys.collect(), ..Setup::default() })
+    }
+
+    pub(crate) fn with(setup: Setup) -> Rig {
         require_privileges();
         let runtime = Runtime::new().expect("a runtime");
         let dir = TempDir::new().expect("a directory");
         let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), Clock::System)));
-        runtime.block_on(seed(&stores.old, keys));
-        let bridge = runtime.block_on(start(dir.path(), &stores));
+        runtime.block_on(seed(&stores.old, setup.keys));
+        let faulty =
+            PerSide::from_fn(|side| Faulty::new(Arc::<MemoryStore>::clone(&stores[side]) as SharedStore, 1));
+        let faults = PerSide::from_fn(|side: Side| faulty[side].1.clone());
+        let metered = faulty.map(|(store, _)| Arc::new(Metered::new("a store", Arc::new(store))));
+        let counts = PerSide::from_fn(|side: Side| metered[side].counts());
+        let limited = metered.map(|store| Arc::new(Limited::new(store, setup.limits)) as SharedStore);
+        let bridge = runtime.block_on(start(dir.path(), limited, setup.settings));
         let tasks = runtime.block_on(async { bridge.run() });
-        let fs = Fs::new(Arc::clone(&bridge), FsOptions::default());
+        let fs = Fs::new(Arc::clone(&bridge), setup.files);
         let at = dir.path().join("mnt");
         std::fs::create_dir(&at).expect("a mountpoint");
-        let options = MountOptions::default();
-        let mounted = mount(Arc::clone(&fs), &at, &options, runtime.handle().clone()).expect("a mount");
-        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, runtime, dir }
+        let mounted = mount(Arc::clone(&fs), &at, &setup.mount, runtime.handle().clone()).expect("a mount");
+        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, faults, counts, runtime, dir }
     }
 
     /// A path in the mount.
@@ -91,6 +119,23 @@ impl Rig {
         assert_eq!(drained.pending, 0, "the stores converge");
     }
 
+    /// Requests to both stores so far, but for those that only look whether they are there.
+    pub(crate) fn requests(&self) -> Vec<(Operation, u64)> {
+        let paid = Operation::ALL.into_iter().filter(|operation| *operation != Operation::Probe);
+        paid.map(|operation| (operation, self.requests_for(operation))).collect()
+    }
+
+    /// Requests of one sort to both stores so far.
+    pub(crate) fn requests_for(&self, operation: Operation) -> u64 {
+        self.counts.old.of(operation) + self.counts.new.of(operation)
+    }
+
+    /// Lets everybody into the test's own directories above the mount.
+    pub(crate) fn let_all_in(&self) {
+        let above = self.root().parent().expect("below the root").to_owned();
+        std::fs::set_permissions(above, Permissions::from_mode(0o755)).expect("open to all");
+    }
+
     /// Runs a shell script in the mount -> what it printed.
     pub(crate) fn shell(&self, script: &str) -> String {
         let output = Command::new("bash")
@@ -123,7 +168,7 @@ fn require_privileges() {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root, to mount");
 }
 
-async fn seed(store: &MemoryStore, keys: impl Iterator<Item = String>) {
+async fn seed(store: &MemoryStore, keys: Vec<String>) {
     let meta = ObjectMeta::default();
     for key in keys {
         let key = Key::new(key).expect("a key");
@@ -131,7 +176,7 @@ async fn seed(store: &MemoryStore, keys: impl Iterator<Item = String>) {
     }
 }
 
-async fn start(dir: &Path, stores: &PerSide<Arc<MemoryStore>>) -> Arc<Bridge> {
+async fn start(dir: &Path, stores: PerSide<SharedStore>, settings: BridgeSettings) -> Arc<Bridge> {
     let state = dir.join("state");
     std::fs::create_dir(&state).expect("a state directory");
     let options = LedgerOptions { mode: LedgerMode::Threaded, sync: true, clock: Clock::System };
@@ -143,17 +188,15 @@ async fn start(dir: &Path, stores: &PerSide<Arc<MemoryStore>>) -> Arc<Bridge> {
         volume: ledger.bridge_id().to_owned(),
     };
     let cache = Cache::open(&state.join("cache"), options).expect("a cache");
-    let stores = PerSide::from_fn(|side| handle(side, &stores[side]));
-    let settings = BridgeSettings::default();
+    let stores = PerSide::from_fn(|side| handle(side, SharedStore::clone(&stores[side])));
     let parts = BridgeParts { ledger, cache, stores, clock: Clock::System, settings };
     let bridge = Bridge::start(parts).await.expect("a bridge");
     bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");
     bridge
 }
 
-fn handle(side: Side, store: &Arc<MemoryStore>) -> StoreHandle {
-    let inner: SharedStore = Arc::clone(store) as Arc<dyn Store>;
-    let breaker = Arc::new(Breaker::new(format!("{side}"), inner, 1));
+fn handle(side: Side, store: SharedStore) -> StoreHandle {
+    let breaker = Arc::new(Breaker::new(format!("{side}"), store, 1));
     tokio::spawn(Arc::clone(&breaker).run_probe());
     StoreHandle { name: format!("{side}"), store: Arc::clone(&breaker) as SharedStore, breaker }
 }

@@ -1,6 +1,7 @@
 use super::rig::{ALICE, Rig};
 use crate::fs::{Access, SetAttrs, Truncate};
-use crate::object::{Ino, NanoTime};
+use crate::ledger::RenameMode;
+use crate::object::{Ino, NanoTime, XattrMode};
 
 const DAY: NanoTime = 24 * 60 * 60 * 1_000_000_000;
 
@@ -115,4 +116,48 @@ async fn only_who_opens_to_read_makes_the_kernel_drop_pages_for_an_access() {
         assert_eq!(opened.keep_pages, keeps, "{access:?}");
         rig.close(opened.handle).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_names_or_attributes_alone_makes_an_open_handle_s_next_read_count() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let handle = rig.open(ino, Access::Read).await;
+    rig.tick();
+    rig.read(handle).await;
+    for change in ["setxattr", "removexattr", "link", "unlink", "rename", "exchange", "chmod"] {
+        rig.tick();
+        rig.read(handle).await;
+        let (before, ..) = times(&rig, ino).await;
+        rig.tick();
+        let (fs, top) = (&rig.fs, Ino::ROOT);
+        match change {
+            "setxattr" => fs.setxattr(ino, b"user.a", b"1", XattrMode::Set).await.expect("set"),
+            "removexattr" => fs.removexattr(ino, b"user.a").await.expect("removed"),
+            "link" => drop(fs.link(ino, top, "second").await.expect("linked")),
+            "unlink" => fs.unlink(top, "second").await.expect("removed"),
+            "rename" => fs.rename((top, "f"), (top, "g"), RenameMode::Replace).await.expect("renamed"),
+            "exchange" => {
+                rig.file("other", b"").await;
+                fs.rename((top, "other"), (top, "g"), RenameMode::Exchange).await.expect("exchanged");
+            }
+            _ => drop(
+                fs.setattr(ino, None, SetAttrs { mode: Some(0o600), ..SetAttrs::default() })
+                    .await
+                    .expect("set"),
+            ),
+        }
+        assert!(times(&rig, ino).await.2 > before, "{change} changes the time");
+        let now = rig.tick();
+        rig.read(handle).await;
+        assert_eq!(times(&rig, ino).await.0, now, "{change}");
+    }
+    rig.fs.unlink(Ino::ROOT, "other").await.expect("the last name");
+    rig.read(handle).await;
+    rig.tick();
+    rig.fs.setxattr(ino, b"user.a", b"1", XattrMode::Set).await.expect("set");
+    let now = rig.tick();
+    rig.read(handle).await;
+    assert_eq!(times(&rig, ino).await.0, now, "without a name");
+    rig.close(handle).await;
 }
