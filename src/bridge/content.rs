@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::bridge::discover::found_object;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
 use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
@@ -155,7 +154,11 @@ impl Bridge {
             Origin::Unproven if side != routing.authority => Origin::Unproven,
             Origin::Unproven | Origin::Listed | Origin::Read | Origin::Mount => Origin::Read,
         };
-        let found = Found { name: node.name.clone(), what: FoundKind::Object(found_object(&key, &info)) };
+        // A symbolic link is only one with its target.
+        let Ok(object) = self.found_with_target(side, &replica.receipt.key, &info).await else {
+            return Ok(node);
+        };
+        let found = Found { name: node.name.clone(), what: FoundKind::Object(object) };
         let on = FoundOn { side, origin, now: self.clock.now() };
         let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
         Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
@@ -176,9 +179,9 @@ impl Bridge {
         if expected || ours().await || self.staged(node.ino)?.is_some() {
             return Ok(node);
         }
+        let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         let _route = self.flips.read().await;
-        let found = found_object(key, info);
         let taken =
             self.ledger.replaced_outside(node.link, side, found, self.targets(key), self.clock.now()).await?;
         self.replicator.wake_all();

@@ -234,7 +234,7 @@ impl Bridge {
     }
 
     /// An object whose metadata says that it is a symlink has its target read.
-    async fn found_with_target(
+    pub(crate) async fn found_with_target(
         &self,
         side: Side,
         key: &Key,
@@ -389,7 +389,7 @@ fn default_attrs(modified: NanoTime) -> Attrs {
 
 /// An object as its metadata describes it. What has content is a file, whatever it says; a symlink is only
 /// known as one when its target is read.
-pub(crate) fn found_object(key: &Key, info: &ObjectInfo) -> FoundObject {
+fn found_object(key: &Key, info: &ObjectInfo) -> FoundObject {
     let (attrs, claimed) = Attrs::from_metadata(&info.meta.user, default_attrs(info.modified));
     let kind = match claimed {
         Some(kind @ (Kind::Fifo | Kind::Socket | Kind::CharDevice(_) | Kind::BlockDevice(_)))

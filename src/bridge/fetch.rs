@@ -8,7 +8,7 @@ use crate::bridge::patience::PAUSE;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking, router};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, NewFinding, NewReceipt, Node, Replica};
-use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, LinkId, PerSide, Receipt, Side};
+use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, LinkId, OpId, PerSide, Receipt, Side};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
 /// An object with another tag than its receipt says is digested as a whole up to this length, in bytes.
@@ -264,15 +264,20 @@ impl Bridge {
 
     /// Whether an object is an upload of this bridge, byte for byte. Its metadata alone proves nothing: other
     /// programs keep it when they replace the content (rclone does). So it is read and digested; that happens only
-    /// where something else stands than a receipt says.
+    /// where something else stands than a receipt says. An object that was there before the bridge, and of which
+    /// it has only set the metadata, has no digest there; if none is known here either, what its metadata says is
+    /// all that can be said, and the bytes are still what they were.
     pub(crate) async fn is_our_upload(
         &self,
         side: Side,
         key: &Key,
         info: &ObjectInfo,
     ) -> Result<bool, StoreError> {
+        if !self.is_ours(info) {
+            return Ok(false);
+        }
         let named = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
-        let Some(named) = named.filter(|_| self.is_ours(info)) else { return Ok(false) };
+        let Some(named) = named.or_else(|| self.known_digest(info)) else { return Ok(true) };
         let mut before = None;
         for _ in 0..reads_alike(info.size) {
             let found = self.digest_object(side, key, info).await?;
@@ -286,6 +291,14 @@ impl Bridge {
             before = Some(found);
         }
         Ok(false)
+    }
+
+    /// The digest of the content that an object's id names.
+    fn known_digest(&self, info: &ObjectInfo) -> Option<Digest> {
+        let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw))?;
+        let (ino, version) = op.content()?;
+        let known = blocking(|| self.ledger.content(ino)).ok().flatten();
+        known.filter(|(of, _)| *of == version).map(|(_, content)| content.digest)
     }
 
     async fn digest_object(&self, side: Side, key: &Key, info: &ObjectInfo) -> Result<Digest, StoreError> {

@@ -168,6 +168,9 @@ ALTER TABLE nodes ADD COLUMN link_of BIGINT;
 CREATE INDEX nodes_further_names ON nodes (link_of) WHERE link_of IS NOT NULL;
 CREATE INDEX nodes_subdirectories ON nodes (parent) WHERE kind = 1;
 
+-- The tag that a receipt named where it is not certain that the object still has it.
+ALTER TABLE tombstones ADD COLUMN last_etag TEXT;
+
 -- Extended attributes.
 CREATE TABLE xattrs (
     ino   BIGINT NOT NULL,

@@ -12,7 +12,10 @@ use crate::object::{ETag, Key, NanoTime, Side};
 
 macro_rules! select_tombstone {
     ($rest:literal) => {
-        concat!("SELECT side, key, etag, attempts, due, since, error, state FROM tombstones ", $rest)
+        concat!(
+            "SELECT side, key, etag, attempts, due, since, error, state, last_etag FROM tombstones ",
+            $rest
+        )
     };
 }
 
@@ -131,7 +134,7 @@ fn insert(
     let sql = "INSERT INTO tombstones (side, key, covers, etag, attempts, due, since, state)
                VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6)
                ON CONFLICT (side, key) DO UPDATE SET
-                   etag = excluded.etag, attempts = 0, due = excluded.due, error = NULL,
+                   etag = excluded.etag, last_etag = NULL, attempts = 0, due = excluded.due, error = NULL,
                    state = excluded.state";
     conn.prepare_cached(sql)?.execute(params![
         side_number(side),
@@ -141,6 +144,13 @@ fn insert(
         now,
         state_number(state),
     ])?;
+    Ok(())
+}
+
+/// What a deletion is not bound to, because it may have changed, is still the best guess of what stands there.
+pub(super) fn note_last(conn: &Connection, side: Side, key: &str, etag: &ETag) -> LedgerResult<()> {
+    let sql = "UPDATE tombstones SET last_etag = ?3 WHERE side = ?1 AND key = ?2 AND etag IS NULL";
+    conn.prepare_cached(sql)?.execute(params![side_number(side), key, etag.as_str()])?;
     Ok(())
 }
 
@@ -224,11 +234,12 @@ fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec
 }
 
 fn tombstone_of(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
-    let etag: Option<String> = row.get(2)?;
+    let (etag, last_etag): (Option<String>, Option<String>) = (row.get(2)?, row.get(8)?);
     Ok(Tombstone {
         side: side_of(0, row.get(0)?)?,
         key: key_at(row, 1)?,
         etag: etag.map(|raw| ETag::new(&raw)),
+        last_etag: last_etag.map(|raw| ETag::new(&raw)),
         attempts: row.get(3)?,
         due: row.get(4)?,
         since: row.get(5)?,

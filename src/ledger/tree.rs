@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::replicas::{self, ReplicaRow};
-use super::tombstones::{bury, bury_prefix, state_on, uncover};
+use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
@@ -236,6 +236,9 @@ pub(super) fn bury_taken(
         let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
         let etag = row.and_then(|row| trusted_etag(node, row));
         bury(tx, side, key.as_str(), etag, state, now)?;
+        if let Some(row) = row {
+            note_last(tx.conn, side, key.as_str(), &row.etag)?;
+        }
         for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
             if let Some(old) = &row.key {
                 bury(tx, side, old.as_str(), trusted_etag(node, row), state, now)?;

@@ -137,6 +137,8 @@ pub struct Tombstone {
     pub key: Key,
     /// The state that is to be deleted, where known: a newer object is not ours to delete.
     pub etag: Option<ETag>,
+    /// The state that a receipt named, where it may have another one by now: what replaces it expects this one.
+    pub last_etag: Option<ETag>,
     /// How often it was tried.
     pub attempts: u32,
     /// Not before this time.

@@ -18,6 +18,13 @@ impl OpId {
         OpId(raw.to_owned())
     }
 
+    /// Which node and version it was the upload of, if it is an id at all.
+    pub fn content(&self) -> Option<(Ino, Version)> {
+        let (rest, version) = self.0.rsplit_once('.')?;
+        let (_bridge, ino) = rest.rsplit_once('.')?;
+        Some((Ino(ino.parse().ok()?), Version(version.parse().ok()?)))
+    }
+
     /// The id as it goes into the metadata: ASCII.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -93,7 +93,10 @@ impl Bridge {
         let ours = replica.filter(|r| r.receipt.key == *key).map(|r| r.receipt.etag.clone());
         let etag = match ours.filter(known) {
             Some(etag) => Some(etag),
-            None => blocking(|| self.ledger.tombstone(side, key))?.and_then(|t| t.etag).filter(known),
+            None => {
+                let tombstone = blocking(|| self.ledger.tombstone(side, key))?;
+                tombstone.and_then(|t| t.etag.or(t.last_etag)).filter(known)
+            }
         };
         Ok(etag.map_or(Condition::Absent, Condition::Matches))
     }

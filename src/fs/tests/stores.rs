@@ -8,7 +8,7 @@ use crate::ledger::FindingKind;
 use crate::object::{Ino, Key, Side};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
-use crate::store::{Condition, ErrorKind, Store};
+use crate::store::{Condition, ErrorKind, ObjectMeta, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -114,4 +114,49 @@ async fn a_part_that_fails_is_sent_again_and_not_the_whole_file() {
     rig.close(made.handle).await;
     rig.stored("large").await.expect("both have it");
     assert_eq!(kinds(&rig), []);
+}
+
+/// One object that was there before the bridge, without any metadata of ours.
+async fn history(name: &str, content: &'static [u8]) -> (Rig, Ino) {
+    let rig = Rig::over(name, content, &ObjectMeta::default()).await;
+    let ino = rig.fs.lookup(Ino::ROOT, name).await.expect("asked").expect("there").ino;
+    (rig, ino)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_a_change_of_mode_does_not_lose_what_was_there_before_the_bridge() {
+    let (rig, ino) = history("f", b"from before").await;
+    rig.bridge.set_stage("", crate::stage::Stage::Off, 100, "test", "test").await.expect("a stage");
+    rig.faults.old.push(Rule::always(Fault::FailAfter).on(&[Operation::SetMeta]).within(0..1));
+    let change = crate::fs::SetAttrs { mode: Some(0o600), ..Default::default() };
+    rig.fs.setattr(ino, None, change).await.expect("changed");
+    rig.drain().await;
+    assert_eq!(rig.content(ino).await, b"from before");
+    assert_eq!(kinds(&rig), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_the_bridge_is_replaced_after_a_change_of_mode_and_nobody_is_accused() {
+    let (rig, ino) = history("f", b"from before").await;
+    assert_eq!(rig.content(ino).await, b"from before");
+    let change = crate::fs::SetAttrs { mode: Some(0o600), ..Default::default() };
+    rig.fs.setattr(ino, None, change).await.expect("changed");
+    rig.file("t", b"newer").await;
+    let (from, to) = ((Ino::ROOT, "t"), (Ino::ROOT, "f"));
+    rig.fs.rename(from, to, crate::ledger::RenameMode::Replace).await.expect("renamed");
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"newer"[..]));
+    let keys: Vec<String> = rig.stores.old.snapshot().into_keys().map(|key| key.to_string()).collect();
+    assert_eq!((keys, kinds(&rig)), (vec!["f".to_owned()], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_symbolic_link_that_a_listing_showed_is_one_once_it_is_read() {
+    let user = [("mode".to_owned(), "120777".to_owned())].into();
+    let rig = Rig::over("l", b"target", &ObjectMeta { content_type: None, user }).await;
+    let dir = rig.fs.opendir(Ino::ROOT).await.expect("opened");
+    let entries = rig.fs.readdir(dir, 2, 10).await.expect("listed");
+    let ino = entries.iter().find(|entry| &*entry.name == "l").expect("shown").info.ino;
+    rig.open(ino, crate::fs::Access::Read).await;
+    assert_eq!(rig.fs.getattr(ino).await.expect("there").kind, crate::object::Kind::Symlink);
+    assert_eq!(&*rig.fs.readlink(ino).await.expect("read"), b"target");
 }
