@@ -174,7 +174,7 @@ impl Fs {
     }
 
     async fn set_size_alone(self: &Arc<Self>, ino: Ino, size: u64) -> FsResult<()> {
-        if self.node(ino).await?.kind != Kind::File {
+        if self.getattr(ino).await?.kind != Kind::File {
             return Err(FsError::Invalid("only a file has a length that can be set"));
         }
         let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };

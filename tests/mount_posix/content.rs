@@ -121,3 +121,17 @@ fn blocks_and_sizes_of_large_files_are_right_after_a_new_read() {
     expected[2_500_000..2_500_013].copy_from_slice(b"in the middle");
     assert!(fs::read(&path).expect("read") == expected, "a write in the middle leaves the rest");
 }
+
+#[test]
+fn a_file_without_a_name_is_emptied_through_proc() {
+    let rig = Rig::new();
+    let path = rig.at("log");
+    fs::write(&path, "fills the disk").expect("written");
+    let mut open = OpenOptions::new().append(true).open(&path).expect("opened");
+    fs::remove_file(&path).expect("removed");
+    let descriptor = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+    drop(OpenOptions::new().write(true).truncate(true).open(descriptor).expect("emptied"));
+    assert_eq!(open.metadata().expect("open").len(), 0);
+    open.write_all(b"on").expect("written");
+    assert_eq!(open.metadata().expect("open").len(), 2);
+}
