@@ -222,7 +222,7 @@ struct Control {
     orders: mpsc::Receiver<StopOrder>,
     end: oneshot::Sender<()>,
     server: JoinHandle<io::Result<()>>,
-    _registration: Option<Registration>,
+    registration: Option<Registration>,
 }
 
 impl Control {
@@ -259,11 +259,13 @@ impl Control {
             socket,
             pid: std::process::id(),
         };
-        Ok(Control { orders, end, server, _registration: register(&mount) })
+        Ok(Control { orders, end, server, registration: register(&mount) })
     }
 
     /// Gives the outcome to whoever ordered the end, lets answers under way finish, and closes.
     async fn finish(self, end: End, stopped: Stopped) {
+        // Whoever hears that it is unmounted must not find it among the running mounts any more.
+        drop(self.registration);
         if end.done.is_some_and(|done| done.send(Ok(stopped)).is_err()) {
             tracing::debug!("whoever ordered the stop is gone");
         }
