@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::ledger::{Event, Ledger, Slice, Targets};
-use crate::object::{Key, PerSide, Side};
+use crate::object::{Ino, Key, LinkId, PerSide, Side};
 use crate::stage::Stage;
 
 mod access;
@@ -152,6 +152,12 @@ impl Bridge {
 
     fn targets(&self, key: &Key) -> Targets {
         self.routing(Some(key)).targets()
+    }
+
+    /// The same for a node, by its first name: the ledger asks both sides for the further ones.
+    fn targets_of(&self, ino: Ino) -> BridgeResult<Targets> {
+        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
+        Ok(self.routing(key.as_ref()).targets())
     }
 
     fn handle(&self, side: Side) -> &StoreHandle {

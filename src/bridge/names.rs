@@ -42,11 +42,7 @@ impl Bridge {
 
     /// Makes a node. A file begins without content; its first commit sends it to the stores.
     pub async fn create(&self, parent: Ino, name: &str, node: NewNode) -> BridgeResult<Node> {
-        if self.lookup(parent, name).await?.is_some() {
-            return Err(BridgeError::new(BridgeErrorKind::Exists, format!("`{name}` is there already")));
-        }
-        let key = self.child_key(parent, name)?;
-        self.check_key(&key)?;
+        let key = self.free_key(parent, name).await?;
         let is_fixed = node.kind.is_fixed();
         let _route = self.flips.read().await;
         let node = self.ledger.create(parent, name, node, self.targets(&key)).await?;
@@ -60,11 +56,7 @@ impl Bridge {
     /// Gives a file, or anything else that is no directory, a further name -> the node under that name. On
     /// each store it becomes an object of its own, copied there from another name where that is possible.
     pub async fn link(&self, ino: Ino, parent: Ino, name: &str) -> BridgeResult<Node> {
-        if self.lookup(parent, name).await?.is_some() {
-            return Err(BridgeError::new(BridgeErrorKind::Exists, format!("`{name}` is there already")));
-        }
-        let key = self.child_key(parent, name)?;
-        self.check_key(&key)?;
+        let key = self.free_key(parent, name).await?;
         self.read_attrs(ino).await?;
         let _route = self.flips.read().await;
         self.replicator.quiet.disturbed(ino);
@@ -76,11 +68,9 @@ impl Bridge {
     /// Changes attributes; the stores get them as metadata, later, without the content.
     pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
         self.read_attrs(ino).await?;
-        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
         let _route = self.flips.read().await;
-        let targets = self.routing(key.as_ref()).targets();
         self.replicator.quiet.disturbed(ino);
-        let node = self.ledger.set_attrs(ino, change, targets).await?;
+        let node = self.ledger.set_attrs(ino, change, self.targets_of(ino)?).await?;
         self.wake_when_quiet();
         Ok(node)
     }
@@ -259,6 +249,16 @@ impl Bridge {
             Some(directory) => Ok(directory.join(name)),
             None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the directory is gone")),
         }
+    }
+
+    /// The key of a name that nothing has yet and that the stores can hold.
+    async fn free_key(&self, parent: Ino, name: &str) -> BridgeResult<Key> {
+        if self.lookup(parent, name).await?.is_some() {
+            return Err(BridgeError::new(BridgeErrorKind::Exists, format!("`{name}` is there already")));
+        }
+        let key = self.child_key(parent, name)?;
+        self.check_key(&key)?;
+        Ok(key)
     }
 
     /// Refuses a name that no store which must hold it can hold. A name that only one of them cannot

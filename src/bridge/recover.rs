@@ -61,7 +61,7 @@ impl Bridge {
                 self.released(ino);
             }
             None => {
-                self.commit(&lease, times_of(&node)).await?;
+                self.commit(&lease, ContentTimes::of(&node)).await?;
             }
         }
         Ok(())
@@ -95,13 +95,9 @@ impl Bridge {
                     Some(lease) => lease,
                     None => self.stage_empty(node.ino)?,
                 };
-                self.commit(&lease, times_of(node)).await?;
+                self.commit(&lease, ContentTimes::of(node)).await?;
                 count += 1;
             }
         }
     }
-}
-
-fn times_of(node: &Node) -> ContentTimes {
-    ContentTimes { mtime: node.attrs.mtime, ctime: node.ctime }
 }

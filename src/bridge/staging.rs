@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, blocking, router};
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
-use crate::ledger::Commit;
+use crate::ledger::{Commit, Node};
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Side, Version};
 
 /// Blocks fetched at once while content is brought in.
@@ -118,6 +118,13 @@ pub struct ContentTimes {
     pub mtime: NanoTime,
     /// The last change of content or attributes; an older one than the node's changes nothing.
     pub ctime: NanoTime,
+}
+
+impl ContentTimes {
+    /// Those that the ledger has.
+    pub fn of(node: &Node) -> ContentTimes {
+        ContentTimes { mtime: node.attrs.mtime, ctime: node.ctime }
+    }
 }
 
 impl Bridge {

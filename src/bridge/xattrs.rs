@@ -1,8 +1,8 @@
 //! Extended attributes: in the ledger, and part of an object's metadata.
 
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
-use crate::ledger::{NewXattr, Node, Targets};
-use crate::object::{CAPABILITY, Ino, LinkId, Xattrs};
+use crate::ledger::{NewXattr, Node};
+use crate::object::{CAPABILITY, Ino, Xattrs};
 
 impl Bridge {
     /// The value of one attribute.
@@ -54,11 +54,6 @@ impl Bridge {
         self.read_attrs(ino).await?;
         let node = blocking(|| self.ledger.node(ino))?.ok_or_else(gone)?;
         Ok((node, blocking(|| self.ledger.xattr(ino, CAPABILITY))?.is_some()))
-    }
-
-    fn targets_of(&self, ino: Ino) -> BridgeResult<Targets> {
-        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
-        Ok(self.routing(key.as_ref()).targets())
     }
 }
 

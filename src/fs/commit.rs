@@ -81,7 +81,7 @@ impl Fs {
             return Ok(ContentTimes { mtime, ctime });
         }
         let node = self.ask(self.bridge.node(inode.ino())).await?;
-        let known = node.map(|node| ContentTimes { mtime: node.attrs.mtime, ctime: node.ctime });
+        let known = node.as_ref().map(ContentTimes::of);
         let known = known.unwrap_or_else(|| ContentTimes { mtime: self.now(), ctime: self.now() });
         Ok(ContentTimes {
             mtime: live.mtime.unwrap_or(known.mtime),

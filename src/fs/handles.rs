@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::inodes::InodeRef;
+use super::inodes::{InodeRef, OpenInode};
 use super::open::Access;
 use super::{FsError, FsResult};
-use crate::object::Ino;
+use crate::object::{Ino, NanoTime};
 
 /// Names something open. Never given twice in the life of a mount, so that a late request finds nothing
 /// rather than another's file.
@@ -50,6 +50,19 @@ impl Debt {
 }
 
 impl FileHandle {
+    /// Changes the content through this handle: the times before it, so that no commit has the change
+    /// without them, and the debt after it, whether or not all of it was done.
+    pub(super) fn change<T>(
+        &self,
+        now: NanoTime,
+        work: impl FnOnce(&OpenInode) -> FsResult<T>,
+    ) -> FsResult<T> {
+        self.inode.touch(now);
+        let done = work(&self.inode);
+        self.debt.add();
+        done
+    }
+
     /// Opened to change the content.
     pub(super) fn writable(&self) -> FsResult<()> {
         if self.access.writes() { Ok(()) } else { Err(FsError::BadHandle) }

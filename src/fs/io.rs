@@ -37,15 +37,11 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     /// Writes all of `data` to the local file, on the calling thread.
     pub fn write(self, data: &[u8]) -> FsResult<()> {
-        let inode = &self.file.inode;
-        inode.check_writes()?;
-        inode.touch(self.fs.now());
-        let written = match self.place {
+        self.file.inode.check_writes()?;
+        self.file.change(self.fs.now(), |inode| match self.place {
             Place::At(offset) => disk::write_at(inode, &self.lease, offset, data),
             Place::End => disk::append(inode, &self.lease, data),
-        };
-        self.file.debt.add();
-        written
+        })
     }
 }
 

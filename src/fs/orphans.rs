@@ -43,8 +43,8 @@ impl Drop for Orphan {
 }
 
 impl Fs {
-    /// A file lost a name, perhaps its last one. `state` is locked since before the name went, so that an open at the same
-    /// time either came first and shares the content, or comes later and finds nothing.
+    /// A file lost a name, perhaps its last one. `state` is locked since before the name went, so that an open
+    /// at the same time either came first and shares the content, or comes later and finds nothing.
     pub(super) async fn file_removed(self: &Arc<Self>, inode: &InodeRef, state: &mut State, gone: Unlinked) {
         if gone.removed.node.ino != inode.ino() {
             // The name was given to another node while the lock was taken: that one is not open.

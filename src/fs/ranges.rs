@@ -34,10 +34,7 @@ impl Fs {
         if change.takes_space() {
             self.make_room(&lease, end, len).await?;
         }
-        file.inode.touch(self.now());
-        let done = disk::change_range(&file.inode, &lease, change, offset, len);
-        file.debt.add();
-        done
+        file.change(self.now(), |inode| disk::change_range(inode, &lease, change, offset, len))
     }
 
     /// Where data or a hole begins, at `offset` or after it; `None` if the file ends before. Content that
@@ -100,10 +97,7 @@ impl Fs {
             return Ok(0);
         }
         self.make_room(lease, to + len, len).await?;
-        target.inode.touch(self.now());
-        let copied = disk::copy_from(&target.inode, lease, from, to, len);
-        target.debt.add();
-        copied
+        target.change(self.now(), |inode| disk::copy_from(inode, lease, from, to, len))
     }
 
     /// A failure after the first bytes is left to the next call.
@@ -140,10 +134,8 @@ impl Fs {
         let bytes = self.ask(self.bridge.read(from.0, from.1, most)).await?;
         let len = bytes.len() as u64;
         self.make_room(lease, to + len, len).await?;
-        target.inode.touch(self.now());
-        let written = disk::write_at(&target.inode, lease, to, &bytes);
-        target.debt.add();
-        written.map(|()| len)
+        target.change(self.now(), |inode| disk::write_at(inode, lease, to, &bytes))?;
+        Ok(len)
     }
 
     /// Waits until there is room for a change of `len` bytes that ends at `end`.

@@ -2,8 +2,8 @@
 //! capability the kernel asks for `security.capability` before every single write.
 //!
 //! The kernel marks the requests of callers without CAP_FSETID. fuser passes the mark of writes on, and drops
-//! that of `setattr` (as which an `open` that truncates comes too); there a caller who is not root stands for one without it. A change of owner
-//! ends them whoever asks.
+//! that of `setattr` (as which an `open` that truncates comes too); there a caller who is not root stands for
+//! one without it. A change of owner ends them whoever asks.
 
 use fuser::{Request, WriteFlags};
 

@@ -143,7 +143,7 @@ impl Adoption {
         node.checked_at = self.on.now;
         nodes::update(tx.conn, &node)?;
         if let Some(digest) = &object.digest
-            && contents::digest(tx.conn, node.ino, node.version)?.is_none()
+            && contents::digest(tx.conn, node.link, node.version)?.is_none()
         {
             contents::put_digest(tx.conn, node.ino, node.version, object.size, digest)?;
         }

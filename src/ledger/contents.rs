@@ -63,23 +63,11 @@ fn store(
 }
 
 /// The digest of the node that has this name, if the one that is known is of this version.
-pub(super) fn digest_of_name(
-    conn: &Connection,
-    link: LinkId,
-    version: Version,
-) -> LedgerResult<Option<Digest>> {
+pub(super) fn digest(conn: &Connection, link: LinkId, version: Version) -> LedgerResult<Option<Digest>> {
     let sql = "SELECT c.digest FROM nodes n JOIN contents c ON c.ino = coalesce(n.link_of, n.ino)
                WHERE n.ino = ?1 AND c.version = ?2";
     let mut statement = conn.prepare_cached(sql)?;
     let found = statement.query_row(params![link.0, version.0], |row| row.get(0).map(Digest));
-    Ok(found.optional()?)
-}
-
-/// The digest, if the one that is known is of this version.
-pub(super) fn digest(conn: &Connection, ino: Ino, version: Version) -> LedgerResult<Option<Digest>> {
-    let sql = "SELECT digest FROM contents WHERE ino = ?1 AND version = ?2";
-    let mut statement = conn.prepare_cached(sql)?;
-    let found = statement.query_row(params![ino.0, version.0], |row| row.get(0).map(Digest));
     Ok(found.optional()?)
 }
 

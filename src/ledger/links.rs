@@ -27,14 +27,11 @@ impl Ledger {
     }
 
     /// What `side` holds of the node's current content under another name than this one.
-    pub fn twin(&self, node: &Node, side: Side) -> LedgerResult<Option<(LinkId, Replica)>> {
+    pub fn twin(&self, node: &Node, side: Side) -> LedgerResult<Option<Replica>> {
         self.read(|conn| {
-            for name in names(conn, node)?.into_iter().filter(|name| *name != node.link) {
-                if let Some(row) = replicas::find(conn, name, side)?.filter(|row| is_current(row, node)) {
-                    return Ok(Some((name, row.into_replica(conn)?)));
-                }
-            }
-            Ok(None)
+            let others: Vec<LinkId> =
+                names(conn, node)?.into_iter().filter(|name| *name != node.link).collect();
+            first_current(conn, node, &others, side)
         })
     }
 
@@ -46,12 +43,10 @@ impl Ledger {
             let Some(node) = nodes::find(conn, ino)?.filter(|node| node.links > 1) else {
                 return Ok(replicas);
             };
+            let names = names(conn, &node)?;
             for side in Side::BOTH {
-                for name in names(conn, &node)?.into_iter().rev() {
-                    if let Some(row) = replicas::find(conn, name, side)?.filter(|row| is_current(row, &node))
-                    {
-                        replicas[side] = Some(row.into_replica(conn)?);
-                    }
+                if let Some(current) = first_current(conn, &node, &names, side)? {
+                    replicas[side] = Some(current);
                 }
             }
             Ok(replicas)
@@ -89,6 +84,21 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
         want_everywhere(tx.conn, further.link, now)?;
     }
     Ok(further)
+}
+
+/// What `side` holds of the node's current content under the first of these names that has it there.
+fn first_current(
+    conn: &Connection,
+    node: &Node,
+    names: &[LinkId],
+    side: Side,
+) -> LedgerResult<Option<Replica>> {
+    for name in names {
+        if let Some(row) = replicas::find(conn, *name, side)?.filter(|row| row.is_current(node)) {
+            return row.into_replica(conn).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Every name of a node, the one with its own number first.
@@ -176,9 +186,4 @@ pub(super) fn inherit(
 pub(super) struct Inherited {
     /// What the first name had before, with the key under which it stands.
     pub(super) given_up: Option<ReplicaRow>,
-}
-
-/// Whether the object is the node's content as it is now.
-fn is_current(row: &ReplicaRow, node: &Node) -> bool {
-    row.version == node.version && row.state != ReplicaState::Mismatched
 }

@@ -151,9 +151,8 @@ fn leave_old_key(
 fn outcome(tx: &Tx<'_>, node: &Node, side: Side, path: &Key) -> LedgerResult<ReceiptOutcome> {
     let row = replicas::find(tx.conn, node.link, side)?;
     let current = row.is_some_and(|row| {
-        row.version == node.version
+        row.is_current(node)
             && row.attr_version == node.attr_version
-            && row.state != ReplicaState::Mismatched
             && row.key.is_none_or(|key| key == *path)
     });
     Ok(if current { ReceiptOutcome::Satisfied } else { ReceiptOutcome::Behind })

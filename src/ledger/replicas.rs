@@ -89,6 +89,11 @@ pub(super) struct ReplicaRow {
 }
 
 impl ReplicaRow {
+    /// Whether the object is the node's content as it is now, under whatever key and with whatever attributes.
+    pub(super) fn is_current(&self, node: &Node) -> bool {
+        self.version == node.version && self.state != ReplicaState::Mismatched
+    }
+
     pub(super) fn key_or_path(&self, conn: &Connection) -> LedgerResult<Key> {
         match &self.key {
             Some(key) => Ok(key.clone()),
@@ -98,7 +103,7 @@ impl ReplicaRow {
 
     pub(super) fn into_replica(self, conn: &Connection) -> LedgerResult<Replica> {
         let key = self.key_or_path(conn)?;
-        let digest = contents::digest_of_name(conn, self.link, self.version)?;
+        let digest = contents::digest(conn, self.link, self.version)?;
         let receipt = Receipt { key, version: self.version, etag: self.etag, size: self.size, digest };
         Ok(Replica {
             name: self.link,

@@ -7,8 +7,7 @@ use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ReplicaState, ScanId, Targets, contents, findings, intents, links, nodes, paths,
-    xattrs,
+    Node, Origin, Removed, ScanId, Targets, contents, findings, intents, links, nodes, paths, xattrs,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -53,8 +52,8 @@ impl Ledger {
     }
 
     /// Durable. Removes a name of what is no directory, with a tombstone on each side that may hold it:
-    /// pending where `targets` writes, deferred elsewhere. The node goes with its last name. Errors: `NotFound`, `NotADirectory` (the parent),
-    /// `IsADirectory`.
+    /// pending where `targets` writes, deferred elsewhere. The node goes with its last name. Errors:
+    /// `NotFound`, `NotADirectory` (the parent), `IsADirectory`.
     pub async fn unlink(&self, entry: Entry<'_>, now: NanoTime, targets: Targets) -> LedgerResult<Removed> {
         let (parent, name) = (entry.parent, entry.name.to_owned());
         self.durable(move |tx| {
@@ -154,20 +153,32 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) ->
     node.attrs.gid = change.gid.unwrap_or(before.gid);
     node.attrs.mtime = change.mtime.unwrap_or(before.mtime);
     node.atime = change.atime.unwrap_or(node.atime);
-    node.ctime = change.ctime;
     let mut dropped = false;
     if !node.kind.is_directory() {
         node.attrs.mode = change.privileges.left_of(node.attrs.mode);
         dropped = xattrs::drop_capability(tx.conn, ino, change.privileges)?;
     }
-    let stored = node.kind != Kind::Directory && node.version > Version::UNCOMMITTED;
-    let stale = stored && (node.attrs != before || dropped);
+    let differ = node.attrs != before || dropped;
+    attrs_changed(tx, node, differ, change.ctime, targets)
+}
+
+/// Writes a node whose attributes were set at `now`; if they differ from before and a store may have the
+/// node, the stores are to be brought to them.
+pub(super) fn attrs_changed(
+    tx: &Tx<'_>,
+    mut node: Node,
+    differ: bool,
+    now: NanoTime,
+    targets: Targets,
+) -> LedgerResult<Node> {
+    let stale = differ && !node.kind.is_directory() && node.version > Version::UNCOMMITTED;
+    node.ctime = now;
     if stale {
         node.attr_version += 1;
     }
     nodes::update(tx.conn, &node)?;
     if stale {
-        links::want_all(tx.conn, &node, targets, change.ctime)?;
+        links::want_all(tx.conn, &node, targets, now)?;
     }
     Ok(node)
 }
@@ -236,7 +247,7 @@ pub(super) fn bury_taken(
         let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
         let etag = row.and_then(|row| trusted_etag(node, row));
         bury(tx, side, key.as_str(), etag, state, now)?;
-        if let Some(row) = row {
+        if let Some(row) = row.filter(|_| etag.is_none()) {
             note_last(tx.conn, side, key.as_str(), &row.etag)?;
         }
         for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
@@ -252,9 +263,7 @@ pub(super) fn bury_taken(
 /// The tag of the object to delete, if it is certain: while something newer may be on its way there,
 /// a deletion bound to the old tag would leave it behind.
 fn trusted_etag<'r>(node: &Node, row: &'r ReplicaRow) -> Option<&'r ETag> {
-    let current = row.version == node.version
-        && row.attr_version == node.attr_version
-        && row.state != ReplicaState::Mismatched;
+    let current = row.is_current(node) && row.attr_version == node.attr_version;
     current.then_some(&row.etag)
 }
 

@@ -3,9 +3,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::transaction::Tx;
-use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewXattr, Node, Targets, links, nodes};
-use crate::object::{CAPABILITY, Ino, NanoTime, Privileges, Version, XattrRefusal, Xattrs};
+use super::tree::attrs_changed;
+use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewXattr, Node, Targets, nodes};
+use crate::object::{CAPABILITY, Ino, NanoTime, Privileges, XattrRefusal, Xattrs};
 
 impl Ledger {
     /// The value of one attribute. Error: `NotFound` (the node).
@@ -39,7 +39,7 @@ impl Ledger {
             let mut after = before.clone();
             after.set(&new.name, &new.value, new.mode, node.kind).map_err(refused)?;
             put(tx.conn, ino, &new.name, &new.value)?;
-            changed(tx, node, before != after, now, targets)
+            attrs_changed(tx, node, before != after, now, targets).map(drop)
         })
         .await
     }
@@ -59,7 +59,7 @@ impl Ledger {
             if !delete(tx.conn, ino, &name)? {
                 return Err(refused(XattrRefusal::Missing));
             }
-            changed(tx, node, true, now, targets)
+            attrs_changed(tx, node, true, now, targets).map(drop)
         })
         .await
     }
@@ -72,20 +72,6 @@ fn refused(why: XattrRefusal) -> LedgerError {
         XattrRefusal::Full { .. } => LedgerErrorKind::NoRoom,
     };
     LedgerError::new(kind, why.to_string())
-}
-
-/// The node's attributes were written; with `differ` they are others than before.
-fn changed(tx: &Tx<'_>, mut node: Node, differ: bool, now: NanoTime, targets: Targets) -> LedgerResult<()> {
-    let stored = !node.kind.is_directory() && node.version > Version::UNCOMMITTED;
-    node.ctime = now;
-    if differ && stored {
-        node.attr_version += 1;
-    }
-    nodes::update(tx.conn, &node)?;
-    if differ && stored {
-        links::want_all(tx.conn, &node, targets, now)?;
-    }
-    Ok(())
 }
 
 pub(super) fn all(conn: &Connection, ino: Ino) -> LedgerResult<Xattrs> {

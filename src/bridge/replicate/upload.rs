@@ -115,15 +115,15 @@ impl Bridge {
         if node.links == 1 {
             return Ok(None);
         }
-        let Some((name, seen)) = blocking(|| self.ledger.twin(node, side))? else {
+        let Some(seen) = blocking(|| self.ledger.twin(node, side))? else {
             return self.twin_under_way(side, node);
         };
         // A change of its attributes gives it another tag, and must not come in between.
         let Some(_source) = self.replicator.locks.try_lock(side, &[&seen.receipt.key]) else {
             return Ok(Some(Outcome::Later("its other name is being changed")));
         };
-        let Some(twin) = blocking(|| self.ledger.replicas(name))?[side].clone().filter(|now| *now == seen)
-        else {
+        let now = blocking(|| self.ledger.replicas(seen.name))?[side].take();
+        let Some(twin) = now.filter(|now| *now == seen) else {
             return Ok(Some(Outcome::Later("its other name was changed")));
         };
         let meta = self.meta_of(situation)?;
@@ -135,7 +135,7 @@ impl Bridge {
                 self.record_receipt(side, situation, placed.etag, carried, None).await.map(Some)
             }
             Err(error) => {
-                if let Some(source) = self.situation(name)? {
+                if let Some(source) = self.situation(twin.name)? {
                     self.check_source(side, &source, &twin.receipt).await?;
                 }
                 if error.store_kind() == Some(ErrorKind::Unsupported) { Ok(None) } else { Err(error) }
@@ -195,9 +195,8 @@ impl Bridge {
         }
         let snapshot =
             blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
-        let key = blocking(|| self.ledger.key_of(node.link))?;
         let _route = self.flips.read().await;
-        let targets = self.routing(key.as_ref()).targets();
+        let targets = self.targets_of(node.ino)?;
         let now = self.clock.now();
         let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
         let version = self.ledger.commit(node.ino, commit).await?;
