@@ -49,7 +49,7 @@ def evictions(place, fsx):
     bridge = place.bridge("evictions", cache='size = "8MiB"')
     for seed in fsx.seeds:
         place.to_repeat("evictions", "--seed", str(seed))
-        fsx.together(bridge.path, 4, seed, flen=4 << 20, close_open=20)
+        fsx.together(bridge.path, 4, seed, flen=4 << 20, close_open=5)
     if not place.options.native:
         status = bridge.status()
         if status["bytes"] <= SMALL_CACHE_BYTES:

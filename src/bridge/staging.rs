@@ -12,7 +12,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content,
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
 use crate::ledger::{Commit, Node};
-use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Side, Version};
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Version};
 
 /// Blocks fetched at once while content is brought in.
 const FILL_AHEAD: usize = 4;
@@ -241,13 +241,7 @@ impl Bridge {
             replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
         // Not "on every side that is written now": history is only on old, and a store that cannot be
         // asked any more because its stage was left would keep the file staged for ever.
-        let mut everywhere = somewhere;
-        for name in self.ledger.names(ino)? {
-            for side in Side::BOTH {
-                // A store that will never take it is not waited for.
-                everywhere &= self.ledger.intent(name, side)?.is_none_or(|intent| intent.blocked.is_some());
-            }
-        }
+        let everywhere = somewhere && !self.ledger.is_awaited(ino)?;
         let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
         let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
         self.staging.promote_last(ino, &committed, promote)

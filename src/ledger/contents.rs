@@ -64,8 +64,8 @@ fn store(
 
 /// The digest of the node that has this name, if the one that is known is of this version.
 pub(super) fn digest(conn: &Connection, link: LinkId, version: Version) -> LedgerResult<Option<Digest>> {
-    let sql = "SELECT c.digest FROM nodes n JOIN contents c ON c.ino = coalesce(n.link_of, n.ino)
-               WHERE n.ino = ?1 AND c.version = ?2";
+    let sql = "SELECT c.digest FROM names n JOIN contents c ON c.ino = n.ino
+               WHERE n.link = ?1 AND c.version = ?2";
     let mut statement = conn.prepare_cached(sql)?;
     let found = statement.query_row(params![link.0, version.0], |row| row.get(0).map(Digest));
     Ok(found.optional()?)

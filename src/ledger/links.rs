@@ -1,8 +1,8 @@
 //! Further names of a node (hard links). The row with the node's own number carries one of its names; each
-//! further name has a row of its own, whose place, replicas and intents are its own and all else is a copy.
-//! Every name is an object of its own in the stores.
+//! further name has a row of its own, which has a place, replicas and intents; all else is in the node's row, so
+//! that a change costs the same whatever the number of names. Every name is an object of its own in the stores.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::intents::{want, want_on};
 use super::replicas::{self, ReplicaRow};
@@ -28,11 +28,7 @@ impl Ledger {
 
     /// What `side` holds of the node's current content under another name than this one.
     pub fn twin(&self, node: &Node, side: Side) -> LedgerResult<Option<Replica>> {
-        self.read(|conn| {
-            let others: Vec<LinkId> =
-                names(conn, node)?.into_iter().filter(|name| *name != node.link).collect();
-            first_current(conn, node, &others, side)
-        })
+        self.read(|conn| first_current(conn, node, side, |name| name != node.link))
     }
 
     /// What each store holds of a node, to be read: under its first name if that is its current content,
@@ -43,13 +39,24 @@ impl Ledger {
             let Some(node) = nodes::find(conn, ino)?.filter(|node| node.links > 1) else {
                 return Ok(replicas);
             };
-            let names = names(conn, &node)?;
             for side in Side::BOTH {
-                if let Some(current) = first_current(conn, &node, &names, side)? {
+                if let Some(current) = first_current(conn, &node, side, |_| true)? {
                     replicas[side] = Some(current);
                 }
             }
             Ok(replicas)
+        })
+    }
+
+    /// Whether a store that may still take it has yet to get something of the node, under whichever name.
+    pub fn is_awaited(&self, ino: Ino) -> LedgerResult<bool> {
+        self.read(|conn| {
+            let first = "SELECT 1 FROM intents WHERE ino = ?1 AND blocked IS NULL";
+            // The newest name first: it is the last to be sent.
+            let further = "SELECT 1 FROM nodes f JOIN intents i ON i.ino = f.ino
+                           WHERE f.link_of = ?1 AND i.blocked IS NULL ORDER BY f.ino DESC LIMIT 1";
+            Ok(conn.prepare_cached(first)?.exists([ino.0])?
+                || conn.prepare_cached(further)?.exists([ino.0])?)
         })
     }
 
@@ -86,30 +93,47 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
     Ok(further)
 }
 
-/// What `side` holds of the node's current content under the first of these names that has it there.
+/// What `side` holds of the node's current content under the first of its names that has it there and that `is_asked`.
 fn first_current(
     conn: &Connection,
     node: &Node,
-    names: &[LinkId],
     side: Side,
+    is_asked: impl Fn(LinkId) -> bool,
 ) -> LedgerResult<Option<Replica>> {
-    for name in names {
-        if let Some(row) = replicas::find(conn, *name, side)?.filter(|row| row.is_current(node)) {
+    let mut after = None;
+    // One at a time: nearly always it is the first one, of names that may be thousands.
+    while let Some(name) = name_after(conn, node, after)? {
+        if is_asked(name)
+            && let Some(row) = replicas::find(conn, name, side)?.filter(|row| row.is_current(node))
+        {
             return row.into_replica(conn).map(Some);
         }
+        after = Some(name);
     }
     Ok(None)
 }
 
 /// Every name of a node, the one with its own number first.
 pub(super) fn names(conn: &Connection, node: &Node) -> LedgerResult<Vec<LinkId>> {
-    let mut names = vec![LinkId::first(node.ino)];
-    if node.links > 1 {
-        let mut statement = conn.prepare_cached("SELECT ino FROM nodes WHERE link_of = ?1 ORDER BY ino")?;
-        let rows = statement.query_map([node.ino.0], |row| row.get(0).map(LinkId))?;
-        names.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    let mut names = Vec::new();
+    while let Some(name) = name_after(conn, node, names.last().copied())? {
+        names.push(name);
     }
     Ok(names)
+}
+
+/// The next of a node's names.
+fn name_after(conn: &Connection, node: &Node, after: Option<LinkId>) -> LedgerResult<Option<LinkId>> {
+    let first = LinkId::first(node.ino);
+    let Some(after) = after else { return Ok(Some(first)) };
+    if node.links == 1 {
+        return Ok(None);
+    }
+    let above = if after == first { LinkId(0) } else { after };
+    let sql = "SELECT ino FROM nodes WHERE link_of = ?1 AND ino > ?2 ORDER BY ino LIMIT 1";
+    let found =
+        conn.prepare_cached(sql)?.query_row(params![node.ino.0, above.0], |row| row.get(0).map(LinkId));
+    Ok(found.optional()?)
 }
 
 /// Asks for every name of a node to be brought up to date: the first one on the sides that its slice writes.
@@ -130,10 +154,10 @@ pub(super) fn want_everywhere(conn: &Connection, name: LinkId, now: NanoTime) ->
 /// -> the node under the same name as before, which another row can be taken away for.
 pub(super) fn free_to_go(tx: &Tx<'_>, node: &Node) -> LedgerResult<Node> {
     let first = LinkId::first(node.ino);
-    let further = match names(tx.conn, node)?.get(1) {
-        Some(further) if node.link == first => *further,
-        Some(_) | None => return Ok(node.clone()),
-    };
+    if node.link != first {
+        return Ok(node.clone());
+    }
+    let Some(further) = name_after(tx.conn, node, Some(first))? else { return Ok(node.clone()) };
     let other = nodes::required_name(tx.conn, further)?;
     // Through a place and a number that nothing can have: two rows never share one.
     nodes::place(tx.conn, first, Ino(0), "")?;

@@ -9,20 +9,9 @@ use crate::object::{Attrs, Device, Ino, Kind, LinkId, NanoTime, Version};
 macro_rules! select_node {
     ($rest:literal) => {
         concat!(
-            "SELECT ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version, attr_version, \
-             target, origin, complete, checked_at, rdev, links, link_of FROM nodes ",
+            "SELECT link, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version, attr_version, \
+             target, origin, complete, checked_at, rdev, links, ino FROM names ",
             $rest
-        )
-    };
-}
-
-macro_rules! update_node {
-    ($which:literal) => {
-        concat!(
-            "UPDATE nodes SET kind = ?2, mode = ?3, uid = ?4, gid = ?5, mtime = ?6, atime = ?7, ctime = ?8, size = ?9, \
-             version = ?10, attr_version = ?11, target = ?12, origin = ?13, complete = ?14, checked_at = ?15, \
-             rdev = ?16, links = ?17 ",
-            $which
         )
     };
 }
@@ -47,7 +36,7 @@ impl Ledger {
     /// is a cookie that stays good while names come and go.
     pub fn children(&self, parent: Ino, after: LinkId, limit: usize) -> LedgerResult<Vec<Node>> {
         self.read(|conn| {
-            let sql = select_node!("WHERE parent = ?1 AND ino > ?2 AND ino <> 1 ORDER BY ino LIMIT ?3");
+            let sql = select_node!("WHERE parent = ?1 AND link > ?2 AND link <> 1 ORDER BY link LIMIT ?3");
             select(conn, sql, params![parent.0, after.0, limit])
         })
     }
@@ -69,7 +58,8 @@ impl Ledger {
     pub fn uncommitted(&self, after: Ino, limit: usize) -> LedgerResult<Vec<Node>> {
         self.read(|conn| {
             let sql = select_node!(
-                "WHERE kind = 0 AND version = 0 AND link_of IS NULL AND ino > ?1 ORDER BY ino LIMIT ?2"
+                "WHERE link IN (SELECT ino FROM nodes WHERE kind = 0 AND version = 0 AND link_of IS NULL AND ino > ?1
+                               ORDER BY ino LIMIT ?2) ORDER BY link"
             );
             select(conn, sql, params![after.0, limit])
         })
@@ -81,7 +71,7 @@ pub(super) fn find(conn: &Connection, ino: Ino) -> LedgerResult<Option<Node>> {
 }
 
 pub(super) fn named(conn: &Connection, link: LinkId) -> LedgerResult<Option<Node>> {
-    let mut statement = conn.prepare_cached(select_node!("WHERE ino = ?1"))?;
+    let mut statement = conn.prepare_cached(select_node!("WHERE link = ?1"))?;
     Ok(statement.query_row([link.0], node_of_row).optional()?)
 }
 
@@ -158,16 +148,11 @@ pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
     Ok(())
 }
 
-/// Writes everything but the place in the tree, which only [`place`] changes, under every name of the node.
+/// Writes everything but the place in the tree, which only [`place`] changes.
 pub(super) fn update(conn: &Connection, node: &Node) -> LedgerResult<()> {
-    write(conn, update_node!("WHERE ino = ?1"), node)?;
-    if node.links > 1 && !node.kind.is_directory() {
-        write(conn, update_node!("WHERE link_of = ?1"), node)?;
-    }
-    Ok(())
-}
-
-fn write(conn: &Connection, sql: &str, node: &Node) -> LedgerResult<()> {
+    let sql = "UPDATE nodes SET kind = ?2, mode = ?3, uid = ?4, gid = ?5, mtime = ?6, atime = ?7, ctime = ?8,
+                   size = ?9, version = ?10, attr_version = ?11, target = ?12, origin = ?13, complete = ?14,
+                   checked_at = ?15, rdev = ?16, links = ?17 WHERE ino = ?1";
     conn.prepare_cached(sql)?.execute(params![
         node.ino.0,
         kind_number(node.kind),
@@ -241,11 +226,9 @@ fn select(conn: &Connection, sql: &str, params: impl Params) -> LedgerResult<Vec
 fn node_of_row(row: &Row<'_>) -> rusqlite::Result<Node> {
     let name: String = row.get(2)?;
     let target: Option<Vec<u8>> = row.get(13)?;
-    let link = LinkId(row.get(0)?);
-    let link_of: Option<u64> = row.get(19)?;
     Ok(Node {
-        ino: Ino(link_of.unwrap_or(link.0)),
-        link,
+        ino: Ino(row.get(19)?),
+        link: LinkId(row.get(0)?),
         links: row.get(18)?,
         parent: Ino(row.get(1)?),
         name: name.into(),

@@ -162,8 +162,8 @@ CREATE TABLE uploads (
 const POSIX: &str = r"
 ALTER TABLE nodes ADD COLUMN rdev BIGINT NOT NULL DEFAULT 0;   -- kinds 5 and 6: the device
 ALTER TABLE nodes ADD COLUMN links BIGINT NOT NULL DEFAULT 1;  -- names of a node that is no directory
--- A further name of the node with this number. The row has its own place, replicas and intents; all else
--- is a copy of that node's, and changes with it.
+-- A further name of the node with this number. The row has its own place, replicas and intents; all else is
+-- what that node had when the name was given, and only the index nodes_written looks at it.
 ALTER TABLE nodes ADD COLUMN link_of BIGINT;
 CREATE INDEX nodes_further_names ON nodes (link_of) WHERE link_of IS NOT NULL;
 CREATE INDEX nodes_subdirectories ON nodes (parent) WHERE kind = 1;
@@ -179,13 +179,19 @@ CREATE TABLE xattrs (
     PRIMARY KEY (ino, name)
 ) WITHOUT ROWID;
 
+-- Every name with what its node is.
+CREATE VIEW names AS
+SELECT f.ino AS link, f.parent, f.name, n.ino, n.kind, n.mode, n.uid, n.gid, n.mtime, n.atime, n.ctime, n.size, n.version,
+       n.attr_version, n.target, n.origin, n.complete, n.checked_at, n.rdev, n.links
+FROM nodes f JOIN nodes n ON n.ino = coalesce(f.link_of, f.ino);
+
 DROP VIEW v_nodes;
 CREATE VIEW v_nodes AS
-SELECT ino, parent, name, size, version, links, link_of,
+SELECT ino, link, parent, name, size, version, links,
        CASE kind WHEN 0 THEN 'file' WHEN 1 THEN 'directory' WHEN 2 THEN 'symlink' WHEN 3 THEN 'fifo'
                  WHEN 4 THEN 'socket' WHEN 5 THEN 'char-device' ELSE 'block-device' END AS kind,
        CASE origin WHEN 0 THEN 'mount' WHEN 1 THEN 'listed' WHEN 2 THEN 'read' ELSE 'unproven' END AS origin
-FROM nodes;
+FROM names;
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

@@ -108,11 +108,13 @@ fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, link: LinkId) ->
 }
 
 /// What the mount has written and `side` does not hold as it is now. The condition on `nodes` is word for
-/// word that of the index `nodes_written`, which makes this independent of what was only found.
+/// word that of the index `nodes_written`, which makes this independent of what was only found. The row of a
+/// further name always meets it: such a name is the mount's.
 fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<LinkId>> {
-    let sql = "SELECT n.ino FROM nodes n INDEXED BY nodes_written
-               LEFT JOIN replicas r ON r.ino = n.ino AND r.side = ?1
-               WHERE n.kind <> 1 AND (n.origin = 0 OR n.version > 1) AND n.version > 0
+    let sql = "SELECT f.ino FROM nodes f INDEXED BY nodes_written
+               JOIN nodes n ON n.ino = coalesce(f.link_of, f.ino)
+               LEFT JOIN replicas r ON r.ino = f.ino AND r.side = ?1
+               WHERE f.kind <> 1 AND (f.origin = 0 OR f.version > 1) AND n.version > 0
                  AND (r.ino IS NULL OR r.version <> n.version OR r.attr_version <> n.attr_version
                       OR r.key IS NOT NULL OR r.state = 2)";
     let mut statement = conn.prepare_cached(sql)?;

@@ -14,7 +14,7 @@ impl Ledger {
     pub fn summary(&self) -> LedgerResult<Summary> {
         self.read(|conn| {
             let sql = "SELECT count(*) FILTER (WHERE kind <> 1), count(*) FILTER (WHERE kind = 1),
-                              coalesce(sum(size) FILTER (WHERE kind = 0), 0) FROM nodes";
+                              coalesce(sum(size) FILTER (WHERE kind = 0), 0) FROM names";
             let (files, directories, bytes) =
                 conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let sides = [side_summary(conn, Side::Old)?, side_summary(conn, Side::New)?];
@@ -25,14 +25,14 @@ impl Ledger {
 
 fn side_summary(conn: &Connection, side: Side) -> LedgerResult<SideSummary> {
     let side = side_number(side);
-    let sql = "SELECT count(*) FROM replicas r JOIN nodes n ON n.ino = r.ino
+    let sql = "SELECT count(*) FROM replicas r JOIN names n ON n.link = r.ino
                WHERE r.side = ?1 AND r.version = n.version AND r.state <> 2";
     let current = conn.query_row(sql, [side], |row| row.get(0))?;
     let sql = "SELECT count(*) FILTER (WHERE i.blocked IS NULL),
                       coalesce(sum(n.size) FILTER (WHERE i.blocked IS NULL), 0),
                       min(i.since) FILTER (WHERE i.blocked IS NULL),
                       count(*) FILTER (WHERE i.blocked IS NOT NULL)
-               FROM intents i JOIN nodes n ON n.ino = i.ino WHERE i.side = ?1";
+               FROM intents i JOIN names n ON n.link = i.ino WHERE i.side = ?1";
     let (pending, pending_bytes, oldest_pending, blocked) =
         conn.query_row(sql, [side], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     // The columns beside max() are those of the row that has it.

@@ -1,5 +1,7 @@
 //! Further names of a node.
 
+use rusqlite::Connection;
+
 use super::*;
 
 impl Fixture {
@@ -86,4 +88,39 @@ fn a_name_is_taken_once_and_a_directory_has_one() {
     assert_eq!(refused(dir.ino, "e"), LedgerErrorKind::IsADirectory);
     assert_eq!(refused(Ino(4711), "e"), LedgerErrorKind::NotFound);
     fixture.assert_clean();
+}
+
+#[test]
+fn a_change_writes_one_row_whatever_the_number_of_names() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    for n in 0..50 {
+        fixture.link_as(file.ino, &format!("n{n}"));
+    }
+    let spy = Connection::open(fixture.dir.path().join("ledger.db")).expect("opens");
+    spy.execute_batch(
+        "CREATE TABLE changed (ino);
+         CREATE TRIGGER t AFTER UPDATE ON nodes WHEN new.kind <> 1 BEGIN INSERT INTO changed VALUES (new.ino); END;",
+    )
+    .expect("watches");
+    fixture.write(file.ino);
+    fixture.link_as(file.ino, "last");
+    let rows: i64 = spy.query_row("SELECT count(*) FROM changed", [], |row| row.get(0)).expect("counted");
+    assert_eq!(rows, 2);
+    let last = fixture.at("last").expect("there");
+    let early = fixture.at("n7").expect("there");
+    assert_eq!((early.version, early.links, early.size), (last.version, 52, last.size));
+    fixture.assert_clean();
+}
+
+#[test]
+fn a_node_is_awaited_until_its_last_name_has_arrived() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    fixture.link_as(file.ino, "b");
+    for (name, side) in [("a", Side::Old), ("a", Side::New), ("b", Side::Old), ("b", Side::New)] {
+        assert!(fixture.is_awaited(file.ino).expect("read"), "before {name} is on {side:?}");
+        fixture.confirm_name(name, side);
+    }
+    assert!(!fixture.is_awaited(file.ino).expect("read"));
 }
