@@ -7,7 +7,9 @@ use crate::ledger::{
     BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
     TombstoneState,
 };
-use crate::object::{Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY};
+use crate::object::{
+    Digest, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
+};
 use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
@@ -312,12 +314,27 @@ impl Bridge {
         // Merged, because others may have put entries of their own there; but what was removed must go.
         meta.user.remove(XATTRS_ENTRY);
         meta.user.extend(self.meta_of(situation)?.user);
+        if let Some(digest) = self.digest_now(situation, replica) {
+            // Of an object from before the bridge; one that another program wrote there is for the audit.
+            meta.user.entry("blake3".to_owned()).or_insert_with(|| digest.to_hex());
+        }
         let etag = if meta.user == info.meta.user {
             info.etag
         } else {
             store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
         };
         self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+    }
+
+    /// The digest of a node's content, if it is known by now: from a receipt, or from an upload under way.
+    fn digest_now(&self, situation: &Situation, replica: &Replica) -> Option<Digest> {
+        let node = &situation.node;
+        let staged = || {
+            let committed =
+                self.staging.get(node.ino).filter(|committed| committed.version == node.version)?;
+            committed.digest.get().map(|known| known.digest)
+        };
+        replica.receipt.digest.or_else(staged)
     }
 
     /// Whether the object is the same with another tag, because the answer of an earlier try was lost.
