@@ -153,10 +153,10 @@ impl Bridge {
                     return Ok(Placed { etag: info.etag, meta_is_current });
                 }
                 Standing::Ours(etag) => Condition::Matches(etag),
-                Standing::Foreign(info) if self.is_that_copy(side, (key, &info), write, mine).await? => {
-                    return Ok(Placed { etag: info.etag, meta_is_current: true });
-                }
                 Standing::Foreign(info) => {
+                    if let Some(placed) = self.copied_before(side, (key, &info), write, mine).await? {
+                        return Ok(placed);
+                    }
                     self.keep_aside(side, key, &info).await?;
                     Condition::Matches(info.etag)
                 }
@@ -195,32 +195,41 @@ impl Bridge {
         Ok(if op.as_ref() == Some(mine) { Standing::Mine(info) } else { Standing::Ours(info.etag) })
     }
 
-    /// Whether what stands there is what this copy makes, because an earlier try of it succeeded and its answer
+    /// What stands there, if it is what this copy makes, because an earlier try of it succeeded and its answer
     /// was lost. The copy of an object from before the bridge carries no id of an upload, so nothing less than
-    /// all of it tells: length, metadata, and the bytes, read back. If somebody else put the very same there,
-    /// nothing of theirs is lost by keeping it.
-    async fn is_that_copy(
+    /// all of it tells: length, metadata, and the bytes, read back. Its source may have got entries of ours
+    /// since, but has lost none. If somebody else put the very same there, nothing of theirs is lost by
+    /// keeping it.
+    async fn copied_before(
         &self,
         side: Side,
         (key, info): (&Key, &ObjectInfo),
         write: Write<'_>,
         mine: &OpId,
-    ) -> BridgeResult<bool> {
-        let Write::Copy(from, etag, _) = write else { return Ok(false) };
+    ) -> BridgeResult<Option<Placed>> {
+        let Write::Copy(from, etag, _) = write else { return Ok(None) };
         let failed = |e| BridgeError::from_store(side, e).on(key);
         let source = match self.handle(side).store.head(from).await {
             Ok(source) => source,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
-        if source.etag != *etag || source.size != info.size || source.meta != info.meta {
-            return Ok(false);
+        let (copied, kept) = (&info.meta, &source.meta);
+        let is_source =
+            source.etag == *etag || kept.user.get("bridgefs_op").is_some_and(|op| op == mine.as_str());
+        let is_kept = copied.content_type == kept.content_type
+            && copied.user.iter().all(|(name, value)| kept.user.get(name) == Some(value));
+        if !is_source || !is_kept || source.size != info.size {
+            return Ok(None);
         }
         let wanted = match self.known_digest(mine) {
             Some(known) => known,
             None => self.digest_object(side, from, &source).await.map_err(failed)?,
         };
-        Ok(self.digest_object(side, key, info).await.map_err(failed)? == wanted)
+        if self.digest_object(side, key, info).await.map_err(failed)? != wanted {
+            return Ok(None);
+        }
+        Ok(Some(Placed { etag: info.etag.clone(), meta_is_current: copied == kept }))
     }
 
     /// Copies an object that came from elsewhere to a name beside it. What was acknowledged through the

@@ -270,7 +270,7 @@ impl Bridge {
                 return Err(error);
             }
         };
-        let carried = situation.replica(side).map_or(0, |r| r.attr_version);
+        let carried = if placed.meta_is_current { replica.attr_version } else { 0 };
         self.record_receipt(side, situation, placed.etag, carried, None).await
     }
 
@@ -399,6 +399,10 @@ impl Bridge {
     ) -> BridgeResult<Outcome> {
         let node = &situation.node;
         let digest = content.as_ref().map(|c| c.digest);
+        // A first digest is wanted beside every other object of this content too, if need be on the other store.
+        let has_no_digest = |other: &Replica| other.receipt.digest.is_none();
+        let is_news = digest.is_some()
+            && (node.links > 1 || situation.replica(side.other()).is_some_and(has_no_digest));
         let receipt =
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
@@ -406,6 +410,9 @@ impl Bridge {
         match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
+        }
+        if is_news {
+            self.replicator.wake_all();
         }
         Ok(Outcome::Done)
     }
