@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
 use bridgefs::object::Key;
-use bridgefs::store::{Condition, ObjectMeta, Store};
+use bridgefs::store::{Condition, ObjectMeta};
 
 use super::{alone, block_on, table};
 use crate::support::compare::{compare, content, metadata};
@@ -15,7 +15,7 @@ use crate::support::servers::{Kind, Place, Server};
 const DRAIN: Duration = Duration::from_secs(120);
 
 async fn put(place: &Place, names: &[&str]) {
-    let store = place.connect();
+    let store = place.connect().shared();
     for name in names {
         let (key, body) = (Key::new(*name).expect("a key"), name.repeat(100));
         let put = store.put(&key, body.into(), &ObjectMeta::default(), &Condition::Always).await;
