@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "real_clouds/before.rs"]
+mod before;
 #[path = "real_clouds/copy.rs"]
 mod copy;
 #[path = "real_clouds/outage.rs"]

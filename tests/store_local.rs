@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bridgefs::clock::Clock;
 use bridgefs::object::{Attrs, ETag, Key, Kind};
@@ -135,6 +136,22 @@ async fn objects_are_plain_files_with_mode_and_time() {
     assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o444);
     assert_ne!(first, second, "other metadata is another state");
     store.set_meta(&key("dir/a"), &second, &meta).await.expect("a read-only file can be changed again");
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_has_its_own_time_and_its_copy_has_it_too() {
+    let (scratch, store) = folder().await;
+    fs::write(scratch.path().join("a"), "theirs").expect("a file");
+    let file = fs::File::options().write(true).open(scratch.path().join("a")).expect("the file");
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("a time");
+    let info = store.head(&key("a")).await.expect("head");
+    store.copy(&key("a"), &info.etag, &key("b"), &Condition::Absent).await.expect("a copy");
+    let all = ListRequest { prefix: String::new(), one_level: false, max_entries: 10, token: None };
+    let listed = store.list(&all).await.expect("a listing").objects;
+    let times: Vec<_> = listed.iter().map(|object| object.modified).collect();
+    assert_eq!(times, [1_000_000_000_000_000_000; 2]);
+    assert_eq!(info.modified, times[0]);
+    assert_eq!(fs::metadata(scratch.path().join("b")).expect("a file").mtime(), 1_000_000_000);
 }
 
 #[tokio::test]

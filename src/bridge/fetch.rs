@@ -277,7 +277,9 @@ impl Bridge {
             return Ok(false);
         }
         let named = info.meta.user.get("blake3").and_then(|hex| Digest::from_hex(hex));
-        let Some(named) = named.or_else(|| self.known_digest(info)) else { return Ok(true) };
+        let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw));
+        let known = || op.and_then(|op| self.known_digest(&op));
+        let Some(named) = named.or_else(known) else { return Ok(true) };
         let mut before = None;
         for _ in 0..reads_alike(info.size) {
             let found = self.digest_object(side, key, info).await?;
@@ -293,15 +295,20 @@ impl Bridge {
         Ok(false)
     }
 
-    /// The digest of the content that an object's id names.
-    fn known_digest(&self, info: &ObjectInfo) -> Option<Digest> {
-        let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw))?;
+    /// The digest of the content that an upload's id names.
+    pub(crate) fn known_digest(&self, op: &OpId) -> Option<Digest> {
         let (ino, version) = op.content()?;
         let known = blocking(|| self.ledger.content(ino)).ok().flatten();
         known.filter(|(of, _)| *of == version).map(|(_, content)| content.digest)
     }
 
-    async fn digest_object(&self, side: Side, key: &Key, info: &ObjectInfo) -> Result<Digest, StoreError> {
+    /// The digest of an object as it reads now, in exactly the state `info`.
+    pub(crate) async fn digest_object(
+        &self,
+        side: Side,
+        key: &Key,
+        info: &ObjectInfo,
+    ) -> Result<Digest, StoreError> {
         let download = self.handle(side).store.get(key, ByteRange::All, Some(&info.etag)).await?;
         let mut hasher = ContentHasher::default();
         let mut body = download.body;

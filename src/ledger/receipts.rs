@@ -13,6 +13,8 @@ impl Ledger {
     /// Lazy. Records that `side` holds an object: it becomes the node's replica there. An object that the
     /// node had under another key of that side is to be deleted; a deletion that was noted for the
     /// receipt's key is void; another node's replica under that key is overwritten, and is wanted again.
+    /// A digest that was not known before makes newer attributes: what was there before the bridge gets it
+    /// into its metadata too.
     ///
     /// `ino` is the node that the name `link` had when the object was sent.
     pub async fn receipt(
@@ -94,15 +96,13 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         return outcome(tx, node, side, &path);
     }
     tombstones::remove(tx.conn, side, key.as_str())?;
-    replicas::put(tx.conn, side, &row_of(node.link, new, &path))?;
+    let (node, row) = with_digest(tx, node, side, row_of(node.link, new, &path), new)?;
+    replicas::put(tx.conn, side, &row)?;
     uncover(tx, side, key.as_str())?;
     if let Some(before) = before {
         leave_old_key(tx, side, &before, new, &path)?;
     }
-    if let Some(content) = new.content.as_ref().filter(|_| new.receipt.version == node.version) {
-        contents::put(tx.conn, node.ino, node.version, content)?;
-    }
-    let outcome = outcome(tx, node, side, &path)?;
+    let outcome = outcome(tx, &node, side, &path)?;
     match outcome {
         ReceiptOutcome::Satisfied => {
             intents::delete(tx.conn, node.link, side)?;
@@ -114,6 +114,38 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         ReceiptOutcome::Behind | ReceiptOutcome::Gone => {}
     }
     Ok(outcome)
+}
+
+/// Notes the digest of an upload -> the node and the replica with it. Replicas that have this content without
+/// anybody having seen its digest are objects from before the bridge: they carry older attributes from now on.
+fn with_digest(
+    tx: &Tx<'_>,
+    node: &Node,
+    side: Side,
+    mut row: ReplicaRow,
+    new: &NewReceipt,
+) -> LedgerResult<(Node, ReplicaRow)> {
+    let mut node = node.clone();
+    let Some(content) = new.content.as_ref().filter(|_| row.version == node.version) else {
+        return Ok((node, row));
+    };
+    let mut bare = Vec::new();
+    if contents::digest(tx.conn, node.link, node.version)?.is_none() {
+        for (link, at) in links::names(tx.conn, &node)?.into_iter().flat_map(|l| Side::BOTH.map(|at| (l, at)))
+        {
+            let replica = replicas::find(tx.conn, link, at)?.filter(|replica| replica.is_current(&node));
+            bare.extend(replica.filter(|_| (link, at) != (node.link, side)).map(|_| (link, at)));
+        }
+    }
+    contents::put(tx.conn, node.ino, node.version, content)?;
+    if !bare.is_empty() {
+        let is_up_to_date = row.attr_version == node.attr_version;
+        node.attr_version += 1;
+        nodes::update(tx.conn, &node)?;
+        row.attr_version = if is_up_to_date { node.attr_version } else { row.attr_version };
+    }
+    bare.into_iter().try_for_each(|(link, at)| intents::want(tx.conn, link, at, new.now))?;
+    Ok((node, row))
 }
 
 fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {

@@ -14,6 +14,10 @@ use crate::store::{
 /// How often one task looks again at a key that changes under its hands.
 const LOOKS_MAX: u32 = 5;
 
+/// So many refusals of a write that expects nothing, each with a look that found nothing, and the store is not
+/// believed that something is there.
+const PHANTOMS_MAX: u32 = 2;
+
 /// What a store holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placed {
@@ -104,6 +108,12 @@ impl Bridge {
     /// Runs `write` under a condition that it is told, until it succeeds or fails for another reason
     /// than the condition. After a failed condition the store is looked at: our own success, an older
     /// upload of ours, or somebody else's object, which is copied aside before it is replaced.
+    ///
+    /// Some servers (SeaweedFS) refuse a write that expects nothing where a directory of earlier keys is left
+    /// below the name, though they say that no object is there. After the second look that found nothing, the
+    /// write is sent once without a condition. Of this bridge nobody else writes the key meanwhile: the caller
+    /// has its lock. An outsider's object could only be overwritten if it came between that look and the
+    /// write, which follows at once; and it is one write for each try of the task, which come ever slower.
     pub(super) async fn replace(
         &self,
         side: Side,
@@ -115,8 +125,9 @@ impl Bridge {
         let store = &self.handle(side).store;
         let mut condition = first;
         let mut only_looks = false;
+        let mut phantoms = 0;
         for _ in 0..LOOKS_MAX {
-            let asked = match only_looks {
+            let asked = match only_looks || phantoms == PHANTOMS_MAX {
                 true => Condition::Always,
                 false => write.obeyable(store.capabilities(), condition),
             };
@@ -133,19 +144,32 @@ impl Bridge {
             };
             tracing::debug!(%side, %key, error = %refused, "something else stands there");
             condition = match self.standing(side, key, mine).await? {
-                Standing::Nothing => Condition::Absent,
+                Standing::Nothing => {
+                    phantoms += u32::from(asked == Condition::Absent || phantoms == PHANTOMS_MAX);
+                    Condition::Absent
+                }
                 Standing::Mine(info) => {
                     let meta_is_current = info.meta.user == write.meta().user;
                     return Ok(Placed { etag: info.etag, meta_is_current });
                 }
                 Standing::Ours(etag) => Condition::Matches(etag),
                 Standing::Foreign(info) => {
+                    if let Some(placed) = self.copied_before(side, (key, &info), write, mine).await? {
+                        return Ok(placed);
+                    }
                     self.keep_aside(side, key, &info).await?;
                     Condition::Matches(info.etag)
                 }
             };
         }
-        let detail = "the object changes faster than it can be replaced; tried again later";
+        let detail = match condition {
+            Condition::Absent => {
+                "the store says that no object is there and refuses a write that expects none; tried again later"
+            }
+            Condition::Always | Condition::Matches(_) => {
+                "the object changes faster than it can be replaced; tried again later"
+            }
+        };
         Err(BridgeError::new(BridgeErrorKind::Unavailable, detail).on(key))
     }
 
@@ -169,6 +193,43 @@ impl Bridge {
         }
         let op = info.meta.user.get("bridgefs_op").map(|raw| OpId::from_metadata(raw));
         Ok(if op.as_ref() == Some(mine) { Standing::Mine(info) } else { Standing::Ours(info.etag) })
+    }
+
+    /// What stands there, if it is what this copy makes, because an earlier try of it succeeded and its answer
+    /// was lost. The copy of an object from before the bridge carries no id of an upload, so nothing less than
+    /// all of it tells: length, metadata, and the bytes, read back. Its source may have got entries of ours
+    /// since, but has lost none. If somebody else put the very same there, nothing of theirs is lost by
+    /// keeping it.
+    async fn copied_before(
+        &self,
+        side: Side,
+        (key, info): (&Key, &ObjectInfo),
+        write: Write<'_>,
+        mine: &OpId,
+    ) -> BridgeResult<Option<Placed>> {
+        let Write::Copy(from, etag, _) = write else { return Ok(None) };
+        let failed = |e| BridgeError::from_store(side, e).on(key);
+        let source = match self.handle(side).store.head(from).await {
+            Ok(source) => source,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        let (copied, kept) = (&info.meta, &source.meta);
+        let is_source =
+            source.etag == *etag || kept.user.get("bridgefs_op").is_some_and(|op| op == mine.as_str());
+        let is_kept = copied.content_type == kept.content_type
+            && copied.user.iter().all(|(name, value)| kept.user.get(name) == Some(value));
+        if !is_source || !is_kept || source.size != info.size {
+            return Ok(None);
+        }
+        let wanted = match self.known_digest(mine) {
+            Some(known) => known,
+            None => self.digest_object(side, from, &source).await.map_err(failed)?,
+        };
+        if self.digest_object(side, key, info).await.map_err(failed)? != wanted {
+            return Ok(None);
+        }
+        Ok(Some(Placed { etag: info.etag.clone(), meta_is_current: copied == kept }))
     }
 
     /// Copies an object that came from elsewhere to a name beside it. What was acknowledged through the

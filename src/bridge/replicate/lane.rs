@@ -10,7 +10,7 @@ use super::{Outcome, Task};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, LedgerError, NewFinding};
-use crate::object::{NanoTime, Side};
+use crate::object::{LinkId, NanoTime, Side};
 use crate::store::ErrorKind;
 
 /// The pauses between tries of one task double from the first to the last.
@@ -23,6 +23,10 @@ const LATER: Duration = Duration::from_secs(1);
 /// So many failures in a row, of different tasks, and the lane itself pauses: the store is sick in a way
 /// that does not open its breaker (credentials, throttling).
 const FAILURES_IN_A_ROW: u32 = 8;
+
+/// So many failures in a row of one task, which take some minutes, and a person is told; then after as many
+/// again.
+const STUCK_TRIES: u32 = 10;
 
 /// Tasks whose failures are remembered; beyond, all begin again with the first pause.
 const REMEMBERED_MAX: usize = 10_000;
@@ -93,13 +97,14 @@ impl Lane {
         self.resting.insert(task, Rest { until: now + LATER, for_others: true });
     }
 
-    /// Returns how long the task rests.
-    fn ended_badly(&mut self, task: Task, now: Instant) -> Duration {
+    /// Returns how long the task rests, and whether it has failed so often that a person must know.
+    fn ended_badly(&mut self, task: Task, now: Instant) -> (Duration, bool) {
         if self.tries.len() >= REMEMBERED_MAX {
             self.tries.clear();
         }
         let tries = self.tries.entry(task.clone()).or_default();
         *tries += 1;
+        let is_stuck = tries.is_multiple_of(STUCK_TRIES);
         let pause = pause_after(&task, *tries);
         self.resting.insert(task, Rest { until: now + pause, for_others: false });
         self.failures += 1;
@@ -107,7 +112,7 @@ impl Lane {
             let step = (self.failures - FAILURES_IN_A_ROW).min(5);
             self.paused_until = Some(now + RETRY_FIRST * 2_u32.pow(step));
         }
-        pause
+        (pause, is_stuck)
     }
 }
 
@@ -216,9 +221,15 @@ impl Bridge {
             }
             Err(error) if error.kind() == BridgeErrorKind::NotFound => lane.ended_well(&task),
             Err(error) => {
-                let pause = lane.ended_badly(task.clone(), now);
+                let (pause, is_stuck) = lane.ended_badly(task.clone(), now);
                 tracing::info!(%side, ?task, %error, ?pause, "not replicated yet");
                 self.record_failure(side, &task, &error, pause).await;
+                if let Task::Sync(name) = task
+                    && is_stuck
+                    && let Err(error) = self.report_stuck(side, name, &error).await
+                {
+                    tracing::warn!(%side, %error, "a finding could not be recorded");
+                }
                 self.tell_waiters(side, &task, &error);
             }
         }
@@ -243,6 +254,23 @@ impl Bridge {
         if let Err(error) = recorded {
             tracing::warn!(%side, %error, "a failure could not be recorded");
         }
+    }
+
+    /// One file fails again and again on a store that takes others: it is not the store that is waited for.
+    async fn report_stuck(&self, side: Side, name: LinkId, error: &BridgeError) -> BridgeResult<()> {
+        let has_own_report = matches!(error.store_kind(), Some(ErrorKind::Denied | ErrorKind::Throttled));
+        if has_own_report || self.replicator.acceptance(side).refuses() {
+            return Ok(());
+        }
+        let Some(key) = blocking(|| self.ledger.key_of(name))? else { return Ok(()) };
+        let detail = format!(
+            "the {side} store answers, but has not taken the last change of this file in {STUCK_TRIES} tries or more: \
+             {error}. The change is kept, on the other store or in the state directory of this host, and is tried \
+             again. Look in the bucket at what stands under this key, also with a slash at its end and below \
+             it, and who writes there; move what does not come from the mount out of the way."
+        );
+        let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key: Some(key), detail };
+        Ok(self.ledger.find(finding).await?)
     }
 
     /// Who waits for an acknowledgement may have waited long enough for this store.
@@ -281,7 +309,7 @@ async fn until(at: Option<Instant>) {
 mod tests {
     use std::time::Duration;
 
-    use super::{FAILURES_IN_A_ROW, LATER, Lane, RETRY_FIRST, RETRY_LAST, Task, pause_after};
+    use super::{FAILURES_IN_A_ROW, LATER, Lane, RETRY_FIRST, RETRY_LAST, STUCK_TRIES, Task, pause_after};
     use crate::clock::Instant;
     use crate::object::LinkId;
 
@@ -310,6 +338,16 @@ mod tests {
         assert!(lane.paused_until.is_some());
         lane.refresh();
         assert!(lane.may_start(&Task::Sync(LinkId(1))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_fails_for_ever_is_told_of_again_and_again_but_not_each_time() {
+        let mut lane = Lane::default();
+        let mut fail = || lane.ended_badly(Task::Sync(LinkId(1)), Instant::now()).1;
+        let told: Vec<u32> = (1..=3 * STUCK_TRIES).filter(|_| fail()).collect();
+        assert_eq!(told, [STUCK_TRIES, 2 * STUCK_TRIES, 3 * STUCK_TRIES]);
+        lane.ended_well(&Task::Sync(LinkId(1)));
+        assert!(!lane.ended_badly(Task::Sync(LinkId(1)), Instant::now()).1);
     }
 
     #[tokio::test(start_paused = true)]

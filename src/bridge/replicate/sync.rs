@@ -7,7 +7,9 @@ use crate::ledger::{
     BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
     TombstoneState,
 };
-use crate::object::{Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY};
+use crate::object::{
+    Digest, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
+};
 use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
@@ -268,7 +270,7 @@ impl Bridge {
                 return Err(error);
             }
         };
-        let carried = situation.replica(side).map_or(0, |r| r.attr_version);
+        let carried = if placed.meta_is_current { replica.attr_version } else { 0 };
         self.record_receipt(side, situation, placed.etag, carried, None).await
     }
 
@@ -312,12 +314,27 @@ impl Bridge {
         // Merged, because others may have put entries of their own there; but what was removed must go.
         meta.user.remove(XATTRS_ENTRY);
         meta.user.extend(self.meta_of(situation)?.user);
+        if let Some(digest) = self.digest_now(situation, replica) {
+            // Of an object from before the bridge; one that another program wrote there is for the audit.
+            meta.user.entry("blake3".to_owned()).or_insert_with(|| digest.to_hex());
+        }
         let etag = if meta.user == info.meta.user {
             info.etag
         } else {
             store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
         };
         self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+    }
+
+    /// The digest of a node's content, if it is known by now: from a receipt, or from an upload under way.
+    fn digest_now(&self, situation: &Situation, replica: &Replica) -> Option<Digest> {
+        let node = &situation.node;
+        let staged = || {
+            let committed =
+                self.staging.get(node.ino).filter(|committed| committed.version == node.version)?;
+            committed.digest.get().map(|known| known.digest)
+        };
+        replica.receipt.digest.or_else(staged)
     }
 
     /// Whether the object is the same with another tag, because the answer of an earlier try was lost.
@@ -382,6 +399,10 @@ impl Bridge {
     ) -> BridgeResult<Outcome> {
         let node = &situation.node;
         let digest = content.as_ref().map(|c| c.digest);
+        // A first digest is wanted beside every other object of this content too, if need be on the other store.
+        let has_no_digest = |other: &Replica| other.receipt.digest.is_none();
+        let is_news = digest.is_some()
+            && (node.links > 1 || situation.replica(side.other()).is_some_and(has_no_digest));
         let receipt =
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
@@ -389,6 +410,9 @@ impl Bridge {
         match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
+        }
+        if is_news {
+            self.replicator.wake_all();
         }
         Ok(Outcome::Done)
     }

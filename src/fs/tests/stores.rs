@@ -25,7 +25,7 @@ async fn replace_behind_the_bridge(rig: &Rig, side: Side, name: &str, content: &
     store.put(&key, content.into(), &meta, &Condition::Always).await.expect("replaced");
 }
 
-fn kinds(rig: &Rig) -> Vec<FindingKind> {
+pub(super) fn kinds(rig: &Rig) -> Vec<FindingKind> {
     rig.bridge.findings(false, 10).expect("read").into_iter().map(|finding| finding.kind).collect()
 }
 
@@ -117,7 +117,7 @@ async fn a_part_that_fails_is_sent_again_and_not_the_whole_file() {
 }
 
 /// One object that was there before the bridge, without any metadata of ours.
-async fn history(name: &str, content: &'static [u8]) -> (Rig, Ino) {
+pub(super) async fn history(name: &str, content: &'static [u8]) -> (Rig, Ino) {
     let rig = Rig::over(name, content, &ObjectMeta::default()).await;
     let ino = rig.fs.lookup(Ino::ROOT, name).await.expect("asked").expect("there").ino;
     (rig, ino)

@@ -150,7 +150,10 @@ fn duplicate(call: &Call, root: &OpenRoot, from: &Key, etag: &ETag) -> StoreResu
     let mut source = find(call, root, from)?.ok_or_else(|| call.not_found())?;
     let info = expect_state(call, &source, Some(etag))?;
     let temp = TempFile::write(call, root, Some(&Record::new(&info.meta)), |file| {
-        io::copy(&mut source, file).map(drop).map_err(|error| call.io("copying the content", error))
+        // The time is part of the object, also where no metadata says it.
+        let modified = source.metadata().and_then(|stat| stat.modified());
+        let copied = io::copy(&mut source, file).and_then(|_| file.set_modified(modified?));
+        copied.map_err(|error| call.io("copying the content", error))
     })?;
     expect_state(call, &source, Some(etag))?;
     Ok(temp)

@@ -111,10 +111,16 @@ pub(super) fn describe(call: &Call, file: &File) -> StoreResult<ObjectInfo> {
         }
         None => Record { id: "0".to_owned(), meta: ObjectMeta::default() },
     };
+    // A file of another program has no time but its own. What carries one in its metadata was taken when the
+    // inode changed last: its mtime is only a copy of that entry.
+    let (seconds, nanos) = match record.meta.user.contains_key("mtime") {
+        true => (stat.ctime(), stat.ctime_nsec()),
+        false => (stat.mtime(), stat.mtime_nsec()),
+    };
     Ok(ObjectInfo {
         size: stat.size(),
         etag: tag(&record.id, &stat),
-        modified: stat.ctime().saturating_mul(1_000_000_000).saturating_add(stat.ctime_nsec()),
+        modified: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
         meta: record.meta,
     })
 }

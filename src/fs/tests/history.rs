@@ -1,0 +1,151 @@
+//! What was in the old store before the bridge: moved, changed and linked like everything else.
+
+use std::time::Duration;
+
+use super::rig::Rig;
+use super::stores::{history, kinds};
+use crate::fs::{Access, SetAttrs};
+use crate::ledger::{FindingKind, RenameMode};
+use crate::object::{Digest, Ino, Key, PerSide};
+use crate::store::ObjectMeta;
+use crate::store::faulty::{Fault, Rule};
+use crate::store::metered::Operation;
+
+const BEFORE: &[u8] = b"from before";
+
+/// The answer of the next copy on the old store is lost.
+fn lose_a_copy(rig: &Rig) {
+    rig.faults.old.push(Rule::always(Fault::FailAfter).on(&[Operation::Copy]).within(0..1));
+}
+
+async fn rename(rig: &Rig, from: &str, to: &str) {
+    let (from, to) = ((Ino::ROOT, from), (Ino::ROOT, to));
+    rig.fs.rename(from, to, RenameMode::Replace).await.expect("renamed");
+}
+
+async fn chmod(rig: &Rig, ino: Ino) {
+    let change = SetAttrs { mode: Some(0o600), ..SetAttrs::default() };
+    rig.fs.setattr(ino, None, change).await.expect("changed");
+}
+
+fn keys(rig: &Rig) -> Vec<String> {
+    rig.stores.old.snapshot().into_keys().map(|key| key.to_string()).collect()
+}
+
+/// What both stores have beside the bytes under a key; they must agree.
+async fn metadata(rig: &Rig, key: &str) -> ObjectMeta {
+    assert_eq!(rig.stored(key).await.as_deref(), Some(BEFORE));
+    let key = Key::new(key).expect("a key");
+    let held = PerSide::from_fn(|side| rig.stores[side].snapshot()[&key].1.clone());
+    assert_eq!(held.old, held.new, "the metadata of `{key}`");
+    held.old
+}
+
+fn assert_says_what_it_is(meta: &ObjectMeta) {
+    let names: Vec<&str> = meta.user.keys().map(String::as_str).collect();
+    assert_eq!(names, ["blake3", "bridgefs_op", "gid", "mode", "mtime", "uid"]);
+    assert_eq!(meta.user["blake3"], Digest::of(BEFORE).to_hex());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_the_move_of_what_was_there_before_the_bridge_accuses_nobody() {
+    let (rig, _) = history("f", BEFORE).await;
+    lose_a_copy(&rig);
+    rename(&rig, "f", "g").await;
+    assert_says_what_it_is(&metadata(&rig, "g").await);
+    assert_eq!((keys(&rig), kinds(&rig)), (vec!["g".to_owned()], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_a_further_name_of_what_was_there_before_the_bridge_accuses_nobody() {
+    let (rig, ino) = history("f", BEFORE).await;
+    lose_a_copy(&rig);
+    rig.fs.link(ino, Ino::ROOT, "g").await.expect("linked");
+    assert_says_what_it_is(&metadata(&rig, "g").await);
+    assert_eq!((keys(&rig), kinds(&rig)), (vec!["f".to_owned(), "g".to_owned()], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_outsider_put_where_history_moves_to_is_kept_however_much_it_looks_like_the_copy() {
+    let (rig, _) = history("f", BEFORE).await;
+    assert!(rig.fs.lookup(Ino::ROOT, "g").await.expect("the directory is known").is_none());
+    rig.stores.old.bypass_put(&Key::new("g").expect("a key"), &b"FROM BEFORE"[..], ObjectMeta::default());
+    rename(&rig, "f", "g").await;
+    assert_eq!(rig.stored("g").await.as_deref(), Some(BEFORE));
+    let objects = rig.stores.old.snapshot();
+    let kept: Vec<_> = objects.iter().filter(|(key, _)| key.as_str().contains("-kept-")).collect();
+    assert_eq!((kept.len(), &kept[0].1.0[..]), (1, &b"FROM BEFORE"[..]), "nobody's bytes are lost");
+    assert_eq!(kinds(&rig), [FindingKind::Bypass]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_stores_say_the_same_of_what_was_there_before_the_bridge_once_it_is_on_both() {
+    for change in ["mode", "name", "name, then mode", "mode, then name"] {
+        let (rig, ino) = history("f", BEFORE).await;
+        for step in change.split(", then ") {
+            match step {
+                "mode" => chmod(&rig, ino).await,
+                _ => rename(&rig, "f", "g").await,
+            }
+        }
+        let name = if change.contains("name") { "g" } else { "f" };
+        assert_says_what_it_is(&metadata(&rig, name).await);
+        assert_eq!(kinds(&rig), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_the_bridge_is_not_rewritten_while_one_store_has_it() {
+    let (rig, ino) = history("f", BEFORE).await;
+    rig.bridge.set_stage("", crate::stage::Stage::Off, 100, "test", "test").await.expect("a stage");
+    assert_eq!(rig.content(ino).await, BEFORE);
+    rename(&rig, "f", "g").await;
+    rig.drain().await;
+    let objects = rig.stores.old.snapshot();
+    assert_eq!(objects[&Key::new("g").expect("a key")].1, ObjectMeta::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_file_is_kept_until_each_of_its_names_is_on_the_stores() {
+    let rig = Rig::new().await;
+    let refuse = Rule::always(Fault::Fail(crate::store::ErrorKind::Unavailable));
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.push(refuse.clone().on(&[Operation::Put, Operation::Copy]).below("g"));
+    }
+    let made = rig.fs.create(Ino::ROOT, "f", 0o644, super::rig::ALICE).await.expect("made");
+    let ino = made.info.ino;
+    rig.fs.link(ino, Ino::ROOT, "g").await.expect("linked");
+    rig.write(made.handle, 0, b"two names").await;
+    rig.close(made.handle).await;
+    while rig.bridge.left().expect("read").pending > 2 {
+        tokio::task::yield_now().await;
+    }
+    // Only the further name waits, once for each store.
+    rig.bridge.released(ino);
+    assert!(rig.bridge.staged(ino).expect("read").is_some(), "its content may be wanted for the other name");
+    rig.faults.old.clear();
+    rig.faults.new.clear();
+    assert_eq!(rig.stored("g").await.as_deref(), Some(&b"two names"[..]));
+    while rig.bridge.staged(ino).expect("read").is_some() {
+        tokio::task::yield_now().await;
+    }
+    let handle = rig.open(ino, Access::Read).await;
+    assert_eq!(rig.read(handle).await, b"two names");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_a_store_refuses_for_ever_is_a_finding_until_it_is_taken() {
+    let rig = Rig::new().await;
+    let refuse = Rule::always(Fault::Fail(crate::store::ErrorKind::PreconditionFailed));
+    rig.faults.old.push(refuse.on(&[Operation::Put]).below("f"));
+    rig.file("f", b"content").await;
+    let left = rig.bridge.drain(Duration::from_secs(600)).await.expect("read");
+    assert_eq!(left.pending, 1, "it is tried for ever");
+    let findings = rig.bridge.findings(false, 10).expect("read");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!((findings[0].kind, findings[0].key.as_deref()), (FindingKind::Blocked, Some("f")));
+    assert!(findings[0].detail.contains("no object is there"), "{}", findings[0].detail);
+    rig.faults.old.clear();
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"content"[..]));
+    assert_eq!(kinds(&rig), []);
+}
