@@ -93,8 +93,9 @@ enum Verdict {
 
 /// How long a side is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// The deadline counts from when it took something last: a large file on a slow line is no failure.
+pub(crate) enum Patience {
+    /// The deadline counts from when it took something last, or a file for it was digested farther: a large file
+    /// on a slow line is no failure.
     WhileItTakes,
     /// It takes other objects, but not this one.
     NoLonger,
@@ -172,9 +173,9 @@ impl Bridge {
         }
     }
 
-    fn ack_deadline(&self, side: Side, patience: Patience, start: Instant) -> Instant {
+    pub(crate) fn ack_deadline(&self, side: Side, patience: Patience, start: Instant) -> Instant {
         let taken = match patience {
-            Patience::WhileItTakes => self.replicator.acceptance(side).accepted_at(),
+            Patience::WhileItTakes => self.replicator.acceptance(side).progressed_at(),
             Patience::NoLonger => None,
         };
         taken.map_or(start, |at| at.max(start)) + self.settings.ack_deadline

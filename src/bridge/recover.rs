@@ -54,7 +54,7 @@ impl Bridge {
             return Ok(());
         };
         let Some(lease) = self.staged(ino)? else { return Ok(()) };
-        match self.confirmed(&node, &lease)? {
+        match self.confirmed(&node, &lease).await? {
             Some(digest) => {
                 self.staging.set(ino, node.version, lease.generation(), Some(digest));
                 drop(lease);
@@ -68,7 +68,7 @@ impl Bridge {
     }
 
     /// The digest of a staged file, if it is the committed version.
-    fn confirmed(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<ContentDigest>> {
+    async fn confirmed(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<ContentDigest>> {
         let known = blocking(|| self.ledger.content(node.ino))?;
         let Some((_, known)) = known.filter(|(version, _)| *version == node.version) else {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Bridge {
         if known.size != lease.len() || node.size != lease.len() {
             return Ok(None);
         }
-        let found = self.digest_of(lease)?;
+        let found = self.digest_of(lease).await?;
         Ok((found == known).then_some(found))
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -39,6 +40,29 @@ pub(crate) struct Committed {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// One pass over the content, shared by the uploads to both stores.
     pub(crate) digest: OnceCell<Arc<ContentDigest>>,
+    /// How far any pass has got, in bytes.
+    digested: AtomicU64,
+}
+
+impl Committed {
+    fn new(
+        version: Version,
+        generation: u64,
+        snapshot: Option<Arc<Snapshot>>,
+        digest: OnceCell<Arc<ContentDigest>>,
+    ) -> Committed {
+        Committed { version, generation, snapshot, digest, digested: AtomicU64::new(0) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn digested(&self) -> u64 {
+        self.digested.load(Ordering::Relaxed)
+    }
+
+    /// A pass has got so far -> whether that is farther than any before.
+    pub(crate) fn digested_up_to(&self, bytes: u64) -> bool {
+        self.digested.fetch_max(bytes, Ordering::Relaxed) < bytes
+    }
 }
 
 impl StagingTable {
@@ -48,13 +72,13 @@ impl StagingTable {
 
     pub(crate) fn set(&self, ino: Ino, version: Version, generation: u64, digest: Option<ContentDigest>) {
         let digest = OnceCell::new_with(digest.map(Arc::new));
-        self.insert(ino, Committed { version, generation, snapshot: None, digest });
+        self.insert(ino, Committed::new(version, generation, None, digest));
     }
 
     pub(crate) fn set_snapshot(&self, ino: Ino, version: Version, snapshot: Snapshot) {
         let generation = snapshot.generation();
         let snapshot = Some(Arc::new(snapshot));
-        self.insert(ino, Committed { version, generation, snapshot, digest: OnceCell::new() });
+        self.insert(ino, Committed::new(version, generation, snapshot, OnceCell::new()));
     }
 
     /// Never replaces a newer version: two commits of one file may end in either order.
@@ -245,5 +269,21 @@ impl Bridge {
         let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
         let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
         self.staging.promote_last(ino, &committed, promote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::OnceCell;
+
+    use super::Committed;
+    use crate::object::Version;
+
+    #[test]
+    fn a_pass_that_begins_again_is_no_progress_until_it_gets_farther() {
+        let committed = Committed::new(Version(1), 0, None, OnceCell::new());
+        assert!(committed.digested_up_to(16) && committed.digested_up_to(32));
+        assert!(!committed.digested_up_to(16) && !committed.digested_up_to(32));
+        assert!(committed.digested_up_to(33));
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{DaemonError, parts, stores};
-use crate::bridge::{Bridge, BridgeParts, BridgeResult, BridgeTasks, Coherence};
-use crate::clock::Clock;
+use crate::bridge::{Bridge, BridgeParts, BridgeResult, BridgeTasks, Coherence, Drained};
+use crate::clock::{Clock, Instant};
 use crate::config::Config;
 use crate::control::{
     ControlPanel, PrivateListener, Registration, RunningMount, StopOrder, Stopped, serve, socket_path,
@@ -73,7 +73,7 @@ async fn start_and_serve(
     tracing::info!(mountpoint = %mountpoint.display(), "mounted");
     ready();
     let end = wait_for_end(&mounted, &mut signals, &mut control).await;
-    let stopped = stop(&bridge, tasks, end.drain, &mut signals).await;
+    let stopped = stop(&bridge, tasks, &end, &mut signals).await;
     control.finish(end, stopped).await;
     Ok(stopped)
 }
@@ -95,6 +95,8 @@ async fn build(config: &Config) -> Result<Arc<Bridge>, DaemonError> {
 /// How it ends.
 struct End {
     drain: Duration,
+    /// Whether a signal said so.
+    signalled: bool,
     /// Who waits for the outcome, when it was ordered over the socket.
     done: Option<oneshot::Sender<Result<Stopped, String>>>,
 }
@@ -105,12 +107,12 @@ async fn wait_for_end(mounted: &Arc<Mounted>, signals: &mut Signals, control: &m
         tokio::select! {
             outcome = mounted.wait() => {
                 tracing::info!(?outcome, "the mount was taken away from outside");
-                return End { drain: DRAIN_LIMIT, done: None };
+                return End { drain: DRAIN_LIMIT, signalled: false, done: None };
             }
             () = signals.next() => {
                 tracing::info!("told to stop by a signal");
                 detach_mount(mounted).await;
-                return End { drain: DRAIN_LIMIT, done: None };
+                return End { drain: DRAIN_LIMIT, signalled: true, done: None };
             }
             Some(order) = control.orders.recv() => {
                 if let Some(end) = obey(mounted, order).await {
@@ -126,12 +128,12 @@ async fn obey(mounted: &Arc<Mounted>, order: StopOrder) -> Option<End> {
     let drain = Duration::from_secs(order.request.drain_s);
     if order.request.lazy {
         detach_mount(mounted).await;
-        return Some(End { drain, done: Some(order.done) });
+        return Some(End { drain, signalled: false, done: Some(order.done) });
     }
     match unmount(mounted, Unmount::Clean).await {
         Ok(()) => {
             wait_until_unserved(mounted).await;
-            Some(End { drain, done: Some(order.done) })
+            Some(End { drain, signalled: false, done: Some(order.done) })
         }
         Err(error) => {
             if order.done.send(Err(format!("{error}. It stays mounted"))).is_err() {
@@ -179,12 +181,26 @@ fn mount_options(config: &Config) -> MountOptions {
     MountOptions { ttl, threads, suid_and_dev: config.mount.suid_and_dev, ..default }
 }
 
-/// Drains, then stops the tasks. A second signal ends the draining.
-async fn stop(bridge: &Bridge, tasks: BridgeTasks, limit: Duration, signals: &mut Signals) -> Stopped {
-    let drained = tokio::select! {
-        drained = bridge.drain(limit) => drained,
+/// Drains as long as may be. The first signal leaves it as long as one does that ends the mount; a second one ends
+/// it.
+async fn drain(bridge: &Bridge, end: &End, signals: &mut Signals) -> BridgeResult<Drained> {
+    let deadline = Instant::now() + end.drain;
+    if !end.signalled {
+        tokio::select! {
+            drained = bridge.drain(end.drain) => return drained,
+            () = signals.next() => tracing::info!("told to stop by a signal; what is under way may still end"),
+        }
+    }
+    let left = deadline.saturating_duration_since(Instant::now()).min(DRAIN_LIMIT);
+    tokio::select! {
+        drained = bridge.drain(left) => drained,
         () = signals.next() => bridge.left(),
-    };
+    }
+}
+
+/// Drains, then stops the tasks.
+async fn stop(bridge: &Bridge, tasks: BridgeTasks, end: &End, signals: &mut Signals) -> Stopped {
+    let drained = drain(bridge, end, signals).await;
     if crate::clock::timeout(LAST_WORDS, tasks.stop()).await.is_err() {
         tracing::warn!("an upload under way did not end; the next mount repeats it");
     }

@@ -5,8 +5,9 @@
 //! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through. Not seen are reads of
 //! pages that another descriptor's write has filled while the reader's was open, and of an empty file.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::inodes::{InodeRef, InodeTable, OpenInode};
 use super::open::Access;
@@ -49,6 +50,16 @@ impl QuietUntil {
     }
 }
 
+/// Whether access times are to stay as they are, which is asked whenever one would change.
+#[derive(Default)]
+pub(super) struct Unless(OnceLock<Box<dyn Fn() -> bool + Send + Sync>>);
+
+impl fmt::Debug for Unless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unless").field(&self.0.get().is_some()).finish()
+    }
+}
+
 /// The times that the rule looks at.
 #[derive(Debug, Clone, Copy)]
 struct Times {
@@ -70,6 +81,17 @@ impl Times {
 }
 
 impl Fs {
+    /// From now on reads are noted only while `keeps` does not say that access times stay as they are: a mount that
+    /// is read-only changes nothing. The first call counts.
+    pub fn note_reads_unless(&self, keeps: impl Fn() -> bool + Send + Sync + 'static) {
+        // A second mount of one file system would be asked as the first one.
+        let _ = self.unless.0.set(Box::new(keeps));
+    }
+
+    fn notes_reads(&self) -> bool {
+        !self.unless.0.get().is_some_and(|keeps| keeps())
+    }
+
     /// Somebody reads an open file. That it cannot be noted is no reason to refuse the read.
     pub(super) async fn note_read(&self, inode: &InodeRef) {
         let now = self.now();
@@ -88,6 +110,10 @@ impl Fs {
         if !times.are_due(now) {
             return Ok(times.atime);
         }
+        if !self.notes_reads() {
+            // Not asked at each read: it is again at the next open.
+            return Ok(now);
+        }
         if let Some(orphan) = &mut inode.state.write().await.orphan {
             orphan.node.atime = now;
             return Ok(now);
@@ -104,7 +130,7 @@ impl Fs {
     /// A directory is listed or a link is followed: both always get here. `node` is as it was just read.
     pub(super) async fn note_use(&self, node: &Node) {
         let now = self.now();
-        if !Times::of(node).are_due(now) {
+        if !Times::of(node).are_due(now) || !self.notes_reads() {
             return;
         }
         if let Err(error) = self.ask(self.bridge.accessed(node.ino, node.atime, now)).await {
@@ -115,7 +141,7 @@ impl Fs {
     /// Whether pages that the kernel keeps would hide a read that is to be noted. `node` is the ledger's:
     /// times of a file that is being changed are newer, and then more is due, not less.
     pub(super) async fn hides_a_read(&self, ino: Ino, access: Access) -> FsResult<bool> {
-        Ok(access.reads() && Times::of(&self.node(ino).await?).are_due(self.now()))
+        Ok(access.reads() && Times::of(&self.node(ino).await?).are_due(self.now()) && self.notes_reads())
     }
 }
 

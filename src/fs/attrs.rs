@@ -97,8 +97,8 @@ impl SetAttrs {
 }
 
 impl Fs {
-    /// What `stat` shows of a node. A file that is being changed shows its live length and times; a file
-    /// without a name shows what it was, as long as it is open.
+    /// What `stat` shows of a node. A file that is being changed shows its live length and times; one without
+    /// a name shows what it was, as long as it is open or known to the kernel.
     pub async fn getattr(&self, ino: Ino) -> FsResult<FileInfo> {
         let inode = self.inodes.enter(ino);
         // Held until both are read: a file that is committed and closed in between would give the
@@ -159,7 +159,11 @@ impl Fs {
                 None => self.set_size_alone(ino, size).await?,
             }
         }
-        if let Some(attrs) = change.without_size(ended, self.now()) {
+        // `chown(-1, -1)` and a write by who is not the owner come as nothing: both set the time of change.
+        let is_empty = change.ends_privileges.is_some() && change.is_nothing_else();
+        let now = self.now();
+        let touch = is_empty.then(|| AttrChange { ctime: now, ..AttrChange::default() });
+        if let Some(attrs) = change.without_size(ended, now).or(touch) {
             self.apply(ino, attrs).await?;
         }
         self.getattr(ino).await
@@ -261,7 +265,7 @@ fn blocks_of(kind: Kind, size: u64) -> u64 {
 }
 
 /// While a file is staged, its local file is the truth about length and times.
-fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
+pub(super) fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
     let mut info = FileInfo::of(node);
     if state.orphan.is_some() {
         info.nlink = 0;

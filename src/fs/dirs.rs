@@ -42,9 +42,6 @@ impl Fs {
         let dir = self.dirs.remove(handle)?;
         let mut state = dir.inode.state.write().await;
         state.handles = state.handles.saturating_sub(1);
-        if state.handles == 0 {
-            state.orphan = None;
-        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@
 //! | `privileges` | set-ID bits and capabilities that end with a change |
 //! | `names` | lookup, create, mkdir, symlink, unlink, rmdir |
 //! | `rename` | rename in its three modes |
-//! | `orphans` | files without a name that are still open |
+//! | `orphans` | what has no name any more and is still open, or known to the kernel |
 //! | `dirs` | directories as streams |
 //! | `disk` | local I/O of staged files where it may block |
 //!
@@ -71,6 +71,10 @@ use inodes::{InodeRef, InodeTable};
 /// Versions that are remembered as "the kernel's page cache holds this one".
 const REMEMBERED_VERSIONS: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
+/// Nodes without a name that are remembered until the kernel forgets them, about a kilobyte each; beyond, the
+/// oldest that nobody has open are gone at once.
+const NAMELESS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
 /// On whose behalf an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
@@ -121,6 +125,9 @@ pub struct Fs {
     /// Changed, closed, and not committed: kept in the table by the reference.
     unsettled: Mutex<HashMap<Ino, (InodeRef, String)>>,
     failed_commits: AtomicU64,
+    /// Nodes without a name that the kernel may still ask about, kept in the table by the reference.
+    nameless: Mutex<LruCache<Ino, InodeRef>>,
+    unless: access::Unless,
     /// The version that was last opened or committed through this mount.
     seen: Mutex<LruCache<Ino, Version>>,
 }
@@ -136,6 +143,8 @@ impl Fs {
             dirs: Handles::default(),
             unsettled: Mutex::default(),
             failed_commits: AtomicU64::new(0),
+            unless: access::Unless::default(),
+            nameless: Mutex::new(LruCache::new(NAMELESS_MAX)),
             seen: Mutex::new(LruCache::new(REMEMBERED_VERSIONS)),
         })
     }

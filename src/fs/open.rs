@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::attrs::overlay;
 use super::handles::{Debt, FileHandle, HandleId};
 use super::inodes::{ContentState, InodeRef, State};
-use super::{Fs, FsResult};
+use super::{Fs, FsError, FsResult};
 use crate::cache::Lease;
 use crate::ledger::Node;
 use crate::object::{Ino, SET_ID_BITS, Version};
@@ -62,6 +63,9 @@ impl Fs {
         let mut state = inode.state.write().await;
         let mut already_empty = false;
         if matches!(state.content, ContentState::Idle) {
+            if state.orphan.is_some() {
+                return Err(FsError::not_found("its content went with its last name"));
+            }
             state.content = match truncate {
                 Truncate::Keep => self.pin(&inode).await?,
                 Truncate::ToZero => self.pin_empty(&inode).await?,
@@ -153,8 +157,9 @@ impl Fs {
     /// that could not be committed: those stay where they are.
     pub(super) async fn let_go(&self, inode: &InodeRef, state: &mut State) {
         let had_name = state.orphan.is_none();
-        if let Some(orphan) = state.orphan.take() {
-            orphan.stop().await;
+        let last = state.orphan.as_ref().map(|orphan| overlay(&orphan.node, inode, state));
+        if let Some((orphan, last)) = state.orphan.as_mut().zip(last) {
+            orphan.end(last).await;
             self.forget_unsettled(inode.ino());
         }
         match &state.content {

@@ -1,16 +1,21 @@
-//! Files and directories without a name that are still open.
+//! Files and directories without a name that are still open, or that the kernel still knows: by a descriptor that
+//! opens nothing (`O_PATH`), or as somebody's working directory. Those have attributes and no content.
+//!
+//! Whatever is removed through the kernel is known to it, and it says when it forgets it. If it does so too early
+//! (it may tell of a part of its references), attributes are gone early, and nothing else.
 
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::attrs::FileInfo;
 use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsError};
 use crate::bridge::{Hold, Unlinked};
 use crate::ledger::{Node, Removed};
-use crate::object::Xattrs;
+use crate::object::{Ino, Xattrs};
 
-/// What is left of a node that was removed while it was open.
+/// What is left of a node that was removed.
 #[derive(Debug)]
 pub(super) struct Orphan {
     /// The node as it was, with the changes since.
@@ -24,13 +29,17 @@ pub(super) struct Orphan {
 }
 
 impl Orphan {
-    /// Ends what still runs for it, and lets the stores go on.
-    pub(super) async fn stop(mut self) {
+    /// Nobody has it open any more: it stays as it was seen last. Ends what still runs for it, and lets the stores go
+    /// on.
+    pub(super) async fn end(&mut self, last: FileInfo) {
+        let node = &mut self.node;
+        (node.size, node.attrs.mtime, node.ctime) = (last.size, last.mtime, last.ctime);
         if let Some(rescue) = self.rescue.take() {
             rescue.abort();
             // It must be over before its staged file is thrown away. How it ended says nothing.
             let _ = rescue.await;
         }
+        self.hold = None;
     }
 }
 
@@ -54,6 +63,7 @@ impl Fs {
         if gone.removed.links_left > 0 {
             return;
         }
+        self.keep_nameless(inode.clone());
         let Removed { node, xattrs, .. } = gone.removed;
         let mut orphan = Orphan { node, xattrs, hold: gone.hold, rescue: None };
         if state.handles == 0 {
@@ -71,14 +81,23 @@ impl Fs {
         state.orphan = Some(orphan);
     }
 
-    /// A directory was removed: whoever has it open still sees what it was, without entries.
+    /// A directory was removed: whoever has it open, or is in it, still sees what it was, without entries.
     pub(super) async fn directory_removed(&self, removed: Removed) {
         let Removed { node, xattrs, .. } = removed;
-        let Some(inode) = self.inodes.find(node.ino) else { return };
-        let mut state = inode.state.write().await;
-        if state.handles > 0 {
-            state.orphan = Some(Orphan { node, xattrs, hold: None, rescue: None });
-        }
+        let inode = self.inodes.enter(node.ino);
+        inode.state.write().await.orphan = Some(Orphan { node, xattrs, hold: None, rescue: None });
+        self.keep_nameless(inode);
+    }
+
+    fn keep_nameless(&self, inode: InodeRef) {
+        let oldest = self.nameless.lock().push(inode.ino(), inode);
+        drop(oldest);
+    }
+
+    /// The kernel knows a node no longer: one without a name that nobody has open is gone now.
+    pub fn forget(&self, ino: Ino) {
+        let known = self.nameless.lock().pop(&ino);
+        drop(known);
     }
 }
 

@@ -96,6 +96,12 @@ pub(super) fn mounted_at(path: &Path) -> io::Result<Option<MountLine>> {
     Ok(table.lines().filter_map(parse).rfind(|line| line.path == path))
 }
 
+/// Whether what is mounted at `path` is not to note reads, as the kernel has it now: a remount asks nobody else.
+pub(super) fn keeps_access_times(path: &Path) -> bool {
+    let line = mounted_at(path).ok().flatten().filter(|line| line.fs_type == FS_TYPE);
+    line.is_some_and(|line| line.has("ro") || line.has("noatime"))
+}
+
 /// Whether a bridgefs mount, alive or dead, is on top at exactly `path`.
 pub fn is_mounted(path: &Path) -> io::Result<bool> {
     Ok(mounted_at(path)?.is_some_and(|line| line.fs_type == FS_TYPE))

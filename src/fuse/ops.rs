@@ -167,6 +167,10 @@ impl Filesystem for Adapter {
         self.serve("lookup", reply, work, move |reply, info| replies::entry(reply, ttl, &info));
     }
 
+    fn forget(&self, _request: &Request, ino: INodeNo, _nlookup: u64) {
+        self.fs.forget(Ino(ino.0));
+    }
+
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (fs, ttl) = (self.fs(), self.ttl);
         let work = async move { Ok(fs.getattr(Ino(ino.0)).await?) };
@@ -270,8 +274,7 @@ impl Filesystem for Adapter {
     ) {
         let (fs, from, to) = (self.fs(), errno::name(name), errno::name(newname));
         let work = async move {
-            let (from, to, mode) = (from?, to?, rename_mode(flags)?);
-            Ok(fs.rename((Ino(parent.0), &from), (Ino(newparent.0), &to), mode).await?)
+            Ok(fs.rename((Ino(parent.0), &from?), (Ino(newparent.0), &to?), rename_mode(flags)?).await?)
         };
         self.serve("rename", reply, work, |reply, ()| reply.ok());
     }
@@ -404,9 +407,8 @@ impl Filesystem for Adapter {
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.fs();
         let work = async move { Ok(fs.opendir(Ino(ino.0)).await?) };
-        self.serve("opendir", reply, work, |reply, handle| {
-            reply.opened(FileHandle(handle.0), FopenFlags::empty());
-        });
+        let none = FopenFlags::empty();
+        self.serve("opendir", reply, work, move |reply, dir| reply.opened(FileHandle(dir.0), none));
     }
 
     fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {

@@ -87,6 +87,8 @@ pub fn mount(
     let device = open_device()?;
     mount_device(&device, &path, options)?;
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
+    let at = path.clone();
+    fs.note_reads_unless(move || mountpoint::keeps_access_times(&at));
     let adapter = Adapter {
         fs,
         runtime,

@@ -51,6 +51,9 @@ impl ContentDigest {
     }
 }
 
+/// What holes read as.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// Computes a [`ContentDigest`] from pieces of any length, in order.
 #[derive(Debug, Default)]
 pub struct ContentHasher {
@@ -74,6 +77,15 @@ impl ContentHasher {
                 self.close_block();
             }
             piece = rest;
+        }
+    }
+
+    /// Adds so many zero bytes.
+    pub fn update_zeros(&mut self, mut len: u64) {
+        while len > 0 {
+            let take = len.min(ZEROS.len() as u64);
+            self.update(&ZEROS[..usize::try_from(take).expect("no longer than the buffer")]);
+            len -= take;
         }
     }
 
@@ -109,6 +121,11 @@ mod tests {
             assert_eq!(digest, ContentDigest::of(&content));
             assert_eq!(digest.block_sums.len(), size.div_ceil(block));
             assert_eq!(digest.digest, Digest::of(&content));
+            let mut hasher = ContentHasher::default();
+            hasher.update(&content);
+            hasher.update_zeros(size as u64 + 1);
+            let longer = [content.clone(), vec![0; size + 1]].concat();
+            assert_eq!(hasher.finish(), ContentDigest::of(&longer));
             assert_eq!(Digest::from_hex(&digest.digest.to_hex()), Some(digest.digest));
         }
     }

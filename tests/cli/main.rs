@@ -362,6 +362,32 @@ fn a_signal_ends_a_mount_in_order() {
     assert_eq!(fs::read_to_string(place.at("new/a.txt")).expect("drained"), "hello");
 }
 
+/// A store is away while the mount ends, and comes back after the signal.
+#[test]
+fn a_signal_after_an_unmount_from_outside_leaves_the_queues_their_time() {
+    let place = Place::new();
+    place.write_config(&place.standard_config().replace("[cache]", "ack = \"journal\"\n[cache]"));
+    let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))
+        .args(["mount", "--foreground", &place.text("bridge.toml"), &place.text("mnt")])
+        .env("BRIDGEFS_RUN_DIR", place.at("run"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = BufReader::new(daemon.stderr.take().expect("a pipe"));
+    let mut lines = log.lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
+    fs::rename(place.at("new"), place.at("away")).expect("taken away");
+    fs::write(place.at("mnt/a.txt"), "hello").expect("written");
+    assert!(Program::new("umount").arg(place.at("mnt")).status().expect("it runs").success());
+    assert!(lines.any(|line| line.contains("taken away from outside")));
+    kill(pid_of(daemon.id().into()), Signal::SIGTERM).expect("told to end");
+    assert!(lines.any(|line| line.contains("told to stop by a signal")), "it ended at once");
+    fs::rename(place.at("away"), place.at("new")).expect("brought back");
+    lines.for_each(drop);
+    assert!(daemon.wait().expect("it ends").success());
+    assert_eq!(fs::read_to_string(place.at("new/a.txt")).expect("drained"), "hello");
+}
+
 #[test]
 fn the_demo_ends_well() {
     let place = Place::new();

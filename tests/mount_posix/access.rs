@@ -1,6 +1,12 @@
 //! Times of access through the kernel, which keeps attributes and pages of its own.
 
-use crate::rig::Rig;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use bridgefs::fuse::{MountFlags, MountOptions, remount};
+use bridgefs::object::Ino;
+
+use crate::rig::{Rig, Setup};
 
 /// Prints whether a time of access is another one than before the commands.
 const SEEN: &str = "
@@ -72,4 +78,23 @@ fn a_listing_and_a_followed_link_are_seen() {
         touch d/g; seen d ls d
         seen link cat link; seen link cat link; seen link readlink link";
     assert_eq!(told(&rig, script), ["seen", "hidden", "seen", "seen", "hidden", "hidden"]);
+}
+
+/// What the ledger has is asked: the kernel of a read-only mount does not ask again after a read.
+#[test]
+fn a_read_only_mount_notes_nothing_until_it_is_writable_again() {
+    let mut flags = MountFlags::default();
+    assert!(flags.take("ro"));
+    let mount = MountOptions { flags, ..MountOptions::default() };
+    let rig = Rig::with(Setup { keys: vec!["d/f".to_owned()], mount, ..Setup::default() });
+    let nodes = ["", "d", "d/f"].map(|name| Ino(fs::metadata(rig.at(name)).expect("there").ino()));
+    let times = || nodes.map(|ino| rig.runtime.block_on(rig.fs.getattr(ino)).expect("there").atime);
+    let read = || {
+        rig.shell("ls . d; cat d/f d/f");
+        times()
+    };
+    let before = times();
+    assert_eq!(read(), before);
+    remount(rig.root(), MountFlags::default()).expect("remounted");
+    assert_ne!(read()[2], before[2], "it is read again");
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::Command;
 
 use crate::rig::Rig;
 
@@ -134,4 +135,47 @@ fn a_file_without_a_name_is_emptied_through_proc() {
     assert_eq!(open.metadata().expect("open").len(), 0);
     open.write_all(b"on").expect("written");
     assert_eq!(open.metadata().expect("open").len(), 2);
+}
+
+/// Descriptors that open nothing, and working directories: the kernel asks for attributes of what has no name.
+#[test]
+fn what_was_removed_has_attributes_while_a_descriptor_or_a_process_is_at_it_as_on_the_native_disk() {
+    let rig = Rig::new();
+    let script = r#"
+import os, errno, stat
+def tried(what):
+    try: return what()
+    except OSError as e: return errno.errorcode[e.errno]
+os.chdir(os.environ["AT"])
+def shown(info): return (info.st_nlink, info.st_size if stat.S_ISREG(info.st_mode) else 0, oct(info.st_mode))
+def opened(path, flags=0): return os.open(path, os.O_PATH | flags)
+open("f", "w").write("hello"); fd = opened("f"); os.unlink("f")
+print("file", tried(lambda: shown(os.fstat(fd))))
+print("mode", tried(lambda: os.chmod(f"/proc/self/fd/{fd}", 0o600)), tried(lambda: shown(os.fstat(fd))))
+print("times", tried(lambda: os.utime(f"/proc/self/fd/{fd}", (5, 6))), tried(lambda: os.fstat(fd).st_mtime))
+print("owner", tried(lambda: os.chown(f"/proc/self/fd/{fd}", 7, 8)), tried(lambda: os.fstat(fd).st_uid))
+print("name", tried(lambda: os.link(f"/proc/self/fd/{fd}", "g", follow_symlinks=True)))
+open("r", "w").write("hello"); fd = opened("r"); open("s", "w").close(); os.rename("s", "r")
+print("replaced", tried(lambda: shown(os.fstat(fd))), tried(lambda: os.stat("r").st_nlink))
+open("w", "w").write("x"); both = os.open("w", os.O_WRONLY); fd = opened("w"); os.unlink("w")
+os.write(both, b"written"); os.close(both)
+print("closed", tried(lambda: shown(os.fstat(fd))))
+os.symlink("x", "l"); fd = opened("l", os.O_NOFOLLOW); os.unlink("l")
+print("link", tried(lambda: shown(os.fstat(fd))))
+os.mkdir("d"); fd = opened("d"); os.rmdir("d")
+print("directory", tried(lambda: shown(os.fstat(fd))))
+os.mkdir("cwd"); os.chdir("cwd"); os.rmdir("../cwd")
+print("cwd", tried(lambda: shown(os.stat("."))), tried(lambda: os.listdir(".")), tried(lambda: os.stat("..").st_ino > 0))
+print("new", tried(lambda: open("f", "w")), tried(lambda: os.mkdir("d")), tried(lambda: os.symlink("x", "l")))
+print("mode", tried(lambda: os.chmod(".", 0o700)), tried(lambda: shown(os.stat("."))))
+"#;
+    rig.same_as_native(|dir| {
+        let output = Command::new("python3")
+            .args(["-c", script])
+            .env("AT", dir)
+            .output()
+            .expect("python3 is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    });
 }

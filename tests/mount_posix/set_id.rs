@@ -227,3 +227,28 @@ fn the_group_bit_is_for_members_and_directories_keep_theirs_as_on_the_native_dis
         told
     });
 }
+
+/// Whether `chown` that changes nothing sets the time of change. Asked more than once, because the native disk's
+/// clock has ticks.
+#[test]
+fn a_change_of_owner_to_nobody_else_sets_the_time_of_change_as_on_the_native_disk() {
+    let rig = Rig::new();
+    rig.let_all_in();
+    rig.same_as_native(|dir| {
+        fs::write(dir.join("c"), "content").expect("written");
+        fs::create_dir(dir.join("cd")).expect("made");
+        symlink("c", dir.join("cl")).expect("made");
+        let moves = |name: &str| {
+            let path = dir.join(name);
+            let time =
+                || fs::symlink_metadata(&path).map(|meta| (meta.ctime(), meta.ctime_nsec())).expect("there");
+            let before = time();
+            let moved = (0..10_000).any(|_| {
+                lchown(&path, None, None).expect("done");
+                time() != before
+            });
+            format!("{name} {moved}")
+        };
+        ["c", "cd", "cl"].map(moves).into()
+    });
+}

@@ -22,7 +22,7 @@ pub(crate) struct Acceptance {
 
 #[derive(Debug, Default)]
 struct State {
-    accepted_at: Option<Instant>,
+    progressed_at: Option<Instant>,
     failures: u32,
     failed: HashSet<Task>,
     refusal: Option<String>,
@@ -32,7 +32,12 @@ impl Acceptance {
     /// The store has taken something: an object, a part of one, a deletion.
     pub(super) fn accepted(&self) {
         let mut state = self.state.lock();
-        *state = State { accepted_at: Some(Instant::now()), ..State::default() };
+        *state = State { progressed_at: Some(Instant::now()), ..State::default() };
+    }
+
+    /// What the store is to get has come nearer without its doing: that says nothing about the store.
+    pub(super) fn progressed(&self) {
+        self.state.lock().progressed_at = Some(Instant::now());
     }
 
     /// A task failed. Answers whether the store is seen to refuse since just now.
@@ -60,9 +65,9 @@ impl Acceptance {
         self.state.lock().refusal.is_some()
     }
 
-    /// When it took something last.
-    pub(crate) fn accepted_at(&self) -> Option<Instant> {
-        self.state.lock().accepted_at
+    /// When it took something last, or something came nearer to it.
+    pub(crate) fn progressed_at(&self) -> Option<Instant> {
+        self.state.lock().progressed_at
     }
 }
 
@@ -82,8 +87,10 @@ mod tests {
         assert!(fail(2), "it is told once");
         assert!(!fail(3));
         assert_eq!(acceptance.refusal().as_deref(), Some("no room for 3"));
+        acceptance.progressed();
+        assert!(acceptance.refuses(), "that a file is digested is no answer of the store");
         acceptance.accepted();
-        assert!(!acceptance.refuses() && acceptance.accepted_at().is_some());
+        assert!(!acceptance.refuses() && acceptance.progressed_at().is_some());
         assert!(!fail(1) && !fail(2), "it begins anew");
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `lane` | which task runs when: oldest first, several at once, backoff, pause |
 //! | `sync` | one node on one store: what is missing there, and doing it |
+//! | `source` | the content of an upload, and one pass over it |
 //! | `upload` | content to a store, in one request or in parts |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `remove` | one deletion on one store |
@@ -36,8 +37,12 @@ mod leftovers;
 mod locks;
 mod quiet;
 mod remove;
+mod source;
 mod sync;
 mod upload;
+
+#[cfg(test)]
+mod tests;
 
 pub use locks::Hold;
 

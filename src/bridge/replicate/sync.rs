@@ -121,6 +121,17 @@ impl Bridge {
         Ok(Outcome::Later("it changes all the time"))
     }
 
+    /// Whether the store is still to get content under this name. Not "this version": of a file that is committed
+    /// again and again some version must arrive, and a write shows in the source.
+    pub(super) fn still_puts(&self, side: Side, begun: &Situation) -> BridgeResult<bool> {
+        let intent = blocking(|| self.ledger.intent(begun.node.link, side))?;
+        if intent.is_none_or(|intent| intent.blocked.is_some()) {
+            return Ok(false);
+        }
+        let now = self.situation(begun.node.link)?;
+        Ok(now.is_some_and(|now| now.step(side) == Step::Put))
+    }
+
     pub(super) fn situation(&self, name: LinkId) -> BridgeResult<Option<Situation>> {
         blocking(|| {
             let (Some(node), Some(key)) = (self.ledger.named(name)?, self.ledger.key_of(name)?) else {
@@ -227,7 +238,7 @@ impl Bridge {
             let lease = self.stage(&content, content.size()).await?;
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
             // Without its digest it could not become cache again if nothing is uploaded from it.
-            let digest = self.digest_of(&lease)?;
+            let digest = self.digest_of(&lease).await?;
             self.staging.set(ino, content.version(), lease.generation(), Some(digest));
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.

@@ -1,20 +1,20 @@
 //! Content to a store: from the staged file, checked against one pass over it, in one request or in parts.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::condition::{Placed, Write};
+use super::source::Source;
 use super::sync::Situation;
 use super::{MEMORY_UNIT, Outcome};
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, StoreHandle, blocking};
-use crate::cache::{Lease, Snapshot};
+use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking};
 use crate::clock::sleep;
-use crate::ledger::{Commit, Node};
-use crate::object::{ContentDigest, ContentHasher, Key, LinkId, Side};
-use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, StoreResult, UploadId};
+use crate::ledger::Node;
+use crate::object::{Key, LinkId, Side};
+use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, UploadId};
 
 /// Objects up to this size go in one request, in bytes.
 const PUT_BYTES_MAX: u64 = 8 << 20;
@@ -25,47 +25,6 @@ const PARTS_AT_ONCE: usize = 4;
 /// The pause before a part that failed is sent again: doubled each time, up to the last one.
 const PART_PAUSE: Duration = Duration::from_millis(100);
 const PART_PAUSE_LAST: Duration = Duration::from_millis(1600);
-/// What is read of a file at once while it is digested, in bytes.
-const READ_BYTES: usize = 1 << 20;
-
-/// A content that will not change while it is sent.
-#[derive(Debug)]
-struct Source {
-    bytes: SourceBytes,
-    digest: Arc<ContentDigest>,
-}
-
-/// Where the bytes of an upload are.
-#[derive(Debug)]
-enum SourceBytes {
-    /// A symlink's target; nothing for a pipe, socket or device.
-    Fixed(Bytes),
-    /// The staged file itself, as long as it stays at this generation.
-    Staged(Lease, u64),
-    /// A copy of a staged file that is never quiet.
-    Snapshot(Arc<Snapshot>),
-}
-
-impl SourceBytes {
-    fn read(&self, offset: u64, len: usize) -> BridgeResult<Bytes> {
-        let read = match self {
-            SourceBytes::Fixed(bytes) => {
-                Ok(bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())..))
-            }
-            SourceBytes::Staged(lease, _) => blocking(|| lease.read_at(offset, len)),
-            SourceBytes::Snapshot(snapshot) => blocking(|| snapshot.read_at(offset, len)),
-        };
-        read.map_err(|e| BridgeError::from_disk("read a staged file", e))
-    }
-
-    /// Whether nobody wrote since the version was committed.
-    fn is_unchanged(&self) -> bool {
-        match self {
-            SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => true,
-            SourceBytes::Staged(lease, generation) => lease.generation() == *generation,
-        }
-    }
-}
 
 impl Bridge {
     /// Uploads a node's content under its key.
@@ -77,8 +36,8 @@ impl Bridge {
         if let Some(outcome) = self.copy_twin(side, situation).await? {
             return Ok(outcome);
         }
-        let Some(source) = self.source(situation).await? else {
-            return Ok(Outcome::Later("it is being written"));
+        let Some(source) = self.source(side, situation).await? else {
+            return self.not_now(side, situation);
         };
         // Bringing the content back may have read the attributes for the first time.
         let situation = &match self.situation(situation.node.link)? {
@@ -100,12 +59,19 @@ impl Bridge {
         } else {
             match self.put_in_parts(side, situation, &source, &meta, first).await? {
                 Some(placed) => Ok(placed),
-                None => return Ok(Outcome::Later("it was written while it was read")),
+                None => return self.not_now(side, situation),
             }
         };
         let placed = sent?;
         let attr_version = if placed.meta_is_current { situation.node.attr_version } else { 0 };
         self.record_receipt(side, situation, placed.etag, attr_version, Some((*source.digest).clone())).await
+    }
+
+    /// Nothing was sent, because the content is being written or is not wanted here any more: then the ledger
+    /// says what is.
+    fn not_now(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
+        let wanted = self.still_puts(side, situation)?;
+        Ok(if wanted { Outcome::Later("it is being written") } else { Outcome::Done })
     }
 
     /// The store may have the content under another name of the file: then it is copied there and not sent
@@ -154,94 +120,8 @@ impl Bridge {
         Ok(running.then_some(Outcome::Later("it is being sent under another name")))
     }
 
-    /// The content to send, quiet and digested; `None` while it is being written.
-    async fn source(&self, situation: &Situation) -> BridgeResult<Option<Source>> {
-        let node = &situation.node;
-        if node.kind.is_fixed() {
-            let bytes = Bytes::from(node.target.clone().unwrap_or_default().into_vec());
-            let digest = Arc::new(ContentDigest::of(&bytes));
-            return Ok(Some(Source { bytes: SourceBytes::Fixed(bytes), digest }));
-        }
-        let lease = match self.staged(node.ino)? {
-            Some(lease) => lease,
-            None => self.bring_back(situation).await?,
-        };
-        let Some(committed) = self.staging.get(node.ino).filter(|c| c.version == node.version) else {
-            return self.commit_leftover(node, &lease).await;
-        };
-        let bytes = match &committed.snapshot {
-            Some(snapshot) => SourceBytes::Snapshot(Arc::clone(snapshot)),
-            None => SourceBytes::Staged(lease, committed.generation),
-        };
-        let digest = committed.digest.get_or_try_init(async || self.digest(&bytes).map(Arc::new)).await;
-        match digest {
-            Ok(digest) if bytes.is_unchanged() && digest.size == node.size => {
-                Ok(Some(Source { bytes, digest: Arc::clone(digest) }))
-            }
-            Err(error) if error.kind() != BridgeErrorKind::Stale => Err(error),
-            Ok(_) | Err(_) => match &bytes {
-                SourceBytes::Staged(lease, _) => self.commit_leftover(node, lease).await,
-                SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => Ok(None),
-            },
-        }
-    }
-
-    /// The staged file differs from the version that was committed: somebody goes on writing, and will
-    /// commit. If that takes too long, a copy of the file as it is now is committed in its place, so that
-    /// a file which is never quiet still reaches the stores.
-    async fn commit_leftover(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<Source>> {
-        if !self.staging.is_overdue(node.ino) {
-            return Ok(None);
-        }
-        let snapshot =
-            blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
-        let _route = self.flips.read().await;
-        let targets = self.targets_of(node.ino)?;
-        let now = self.clock.now();
-        let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
-        let version = self.ledger.commit(node.ino, commit).await?;
-        self.staging.set_snapshot(node.ino, version, snapshot);
-        self.replicator.wake_all();
-        Ok(None)
-    }
-
-    /// One pass over a staged file that was just brought in.
-    pub(crate) fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
-        self.digest(&SourceBytes::Staged(lease.clone(), lease.generation()))
-    }
-
-    /// One pass over a content. `Stale` if it was written meanwhile.
-    fn digest(&self, bytes: &SourceBytes) -> BridgeResult<ContentDigest> {
-        let mut hasher = ContentHasher::default();
-        let mut offset = 0;
-        loop {
-            let piece = bytes.read(offset, READ_BYTES)?;
-            if piece.is_empty() {
-                break;
-            }
-            hasher.update(&piece);
-            offset += piece.len() as u64;
-        }
-        if bytes.is_unchanged() {
-            Ok(hasher.finish())
-        } else {
-            Err(BridgeError::new(BridgeErrorKind::Stale, "written while it was digested"))
-        }
-    }
-
-    /// No staged file is left, so a store that has the version gives the content.
-    async fn bring_back(&self, situation: &Situation) -> BridgeResult<Lease> {
-        let content = self.open(situation.node.ino).await?;
-        let lease = self.stage(&content, content.size()).await?;
-        let digest = match content.digest.as_deref() {
-            Some(known) => known.clone(),
-            None => self.digest_of(&lease)?,
-        };
-        self.staging.set(situation.node.ino, content.version(), lease.generation(), Some(digest));
-        Ok(lease)
-    }
-
-    /// Sends parts side by side and puts them together; `None` if the file was written meanwhile.
+    /// Sends parts side by side and puts them together; `None` if the file was written meanwhile, or is not
+    /// wanted there any more.
     async fn put_in_parts(
         &self,
         side: Side,
@@ -255,9 +135,9 @@ impl Bridge {
         let failed = |e| self.failed_write(side, key, e);
         let upload = store.start_upload(key, meta).await.map_err(failed)?;
         self.begin_upload(side, key, &upload).await?;
-        let sent = self.send_parts(side, key, &upload, source).await;
+        let sent = self.send_parts(side, situation, &upload, source).await;
         let parts = match sent {
-            Ok(parts) if source.bytes.is_unchanged() => parts,
+            Ok(Some(parts)) if self.is_worth_sending(side, situation, source)? => parts,
             Ok(_) => {
                 self.give_up(side, key, &upload).await;
                 return Ok(None);
@@ -277,32 +157,45 @@ impl Bridge {
         placed.map(Some)
     }
 
+    /// Whether what is under way can still become the object: a file of gigabytes is not sent to the end after it
+    /// was removed, or written again.
+    fn is_worth_sending(&self, side: Side, situation: &Situation, source: &Source) -> BridgeResult<bool> {
+        Ok(source.bytes.is_unchanged() && self.still_puts(side, situation)?)
+    }
+
+    /// `None`: it was given up halfway.
     async fn send_parts(
         &self,
         side: Side,
-        key: &Key,
+        situation: &Situation,
         upload: &UploadId,
         source: &Source,
-    ) -> BridgeResult<Vec<PartReceipt>> {
+    ) -> BridgeResult<Option<Vec<PartReceipt>>> {
         let store = &self.handle(side).store;
         let size = source.digest.size;
         let limits = store.capabilities();
         let part_bytes =
             PART_BYTES.max(limits.part_bytes_min).max(size.div_ceil(u64::from(limits.parts_max.max(1))));
         let numbers = 0..size.div_ceil(part_bytes);
-        stream::iter(numbers)
+        // The parts under way are waited for: one that comes after the upload was given up would stay.
+        let given_up = &AtomicBool::new(false);
+        let parts: Vec<Option<PartReceipt>> = stream::iter(numbers)
             .map(|index| async move {
                 let offset = index * part_bytes;
                 let len = part_bytes.min(size - offset);
                 let _memory = self.upload_memory(len).await;
+                if given_up.load(Ordering::Relaxed) || !self.is_worth_sending(side, situation, source)? {
+                    given_up.store(true, Ordering::Relaxed);
+                    return Ok(None);
+                }
                 let body = source.bytes.read(offset, usize::try_from(len).expect("a part fits in memory"))?;
                 let number = u32::try_from(index + 1).expect("the parts are as many as the store takes");
-                let part = self.send_part(side, key, upload, number, body).await;
-                part.map_err(|e| BridgeError::from_store(side, e).on(key))
+                self.send_part(side, situation, upload, number, body).await.map(Some)
             })
             .buffered(PARTS_AT_ONCE)
             .try_collect()
-            .await
+            .await?;
+        Ok(parts.into_iter().collect())
     }
 
     /// A part that fails is sent again, as the same part is the same bytes: else one bad answer in a thousand
@@ -310,26 +203,29 @@ impl Bridge {
     async fn send_part(
         &self,
         side: Side,
-        key: &Key,
+        situation: &Situation,
         upload: &UploadId,
         number: u32,
         body: Bytes,
-    ) -> StoreResult<PartReceipt> {
+    ) -> BridgeResult<PartReceipt> {
         let StoreHandle { store, breaker, .. } = self.handle(side);
+        let key = &situation.key;
         let mut pause = PART_PAUSE;
         loop {
-            match store.put_part(key, upload, number, body.clone()).await {
+            let error = match store.put_part(key, upload, number, body.clone()).await {
                 Ok(part) => {
                     self.replicator.acceptance(side).accepted();
                     return Ok(part);
                 }
-                Err(e) if is_passing(e.kind()) && pause <= PART_PAUSE_LAST && !breaker.is_open() => {
-                    tracing::debug!(%side, %key, number, error = %e, "a part is sent again");
-                    sleep(pause).await;
-                    pause *= 2;
-                }
-                Err(e) => return Err(e),
+                Err(error) => error,
+            };
+            let again = is_passing(error.kind()) && pause <= PART_PAUSE_LAST && !breaker.is_open();
+            if !again || !self.still_puts(side, situation)? {
+                return Err(BridgeError::from_store(side, error).on(key));
             }
+            tracing::debug!(%side, %key, number, %error, "a part is sent again");
+            sleep(pause).await;
+            pause *= 2;
         }
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::budget::Charge;
 use super::clamp;
-use crate::cache::disk;
+use crate::cache::disk::{self, Sought};
 
 /// A private copy of a staged file as it was at one moment. It has no name: it is gone when it is
 /// dropped or the process dies. Its disk space counts as staged.
@@ -21,6 +21,15 @@ impl Snapshot {
     /// Bytes of the copy; fewer than `len` only at its end.
     pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         disk::read_up_to(&self.file, offset, clamp(self.len, offset, len))
+    }
+
+    /// Where bytes that were written begin, at `offset` or after it; the length if only a hole is left, `None` from
+    /// the end on.
+    pub fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        if offset >= self.len {
+            return Ok(None);
+        }
+        Ok(Some(disk::seek(&self.file, Sought::Data, offset)?.unwrap_or(self.len)))
     }
 
     /// Length in bytes.

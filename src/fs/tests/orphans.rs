@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::rig::{ALICE, Rig};
 use crate::bridge::BridgeErrorKind;
-use crate::fs::{Access, Truncate};
+use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::object::Ino;
 
@@ -19,8 +19,65 @@ async fn a_removed_file_is_read_until_its_last_close_and_then_leaves_nothing() {
     rig.close(handle).await;
     assert_eq!(rig.stored("f").await, None);
     assert_eq!(rig.cache.staged_inos().expect("listed"), []);
+    is_gone_once_forgotten(&rig, ino).await;
+}
+
+/// The kernel may still know it, by a descriptor that opens nothing.
+async fn is_gone_once_forgotten(rig: &Rig, ino: Ino) {
+    let info = rig.fs.getattr(ino).await.expect("still known");
+    assert_eq!(info.nlink, 0);
+    let open = rig.fs.open(ino, Access::Read, Truncate::Keep).await.expect_err("there is no content");
+    assert_eq!(open.bridge_kind(), Some(BridgeErrorKind::NotFound));
+    rig.fs.forget(ino);
     let gone = rig.fs.getattr(ino).await.expect_err("gone");
     assert_eq!(gone.bridge_kind(), Some(BridgeErrorKind::NotFound));
+    assert_eq!(rig.fs.open_inodes(), 0, "nothing is kept of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_had_open_has_attributes_until_the_kernel_forgets_it() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    rig.fs.unlink(Ino::ROOT, "f").await.expect("removed");
+    let change = SetAttrs { mode: Some(0o600), mtime: Some(5), ..SetAttrs::default() };
+    let info = rig.fs.setattr(ino, None, change).await.expect("changed");
+    assert_eq!((info.mode, info.mtime, info.size, info.nlink), (0o600, 5, 7, 0));
+    let cut = SetAttrs { size: Some(0), ..SetAttrs::default() };
+    let refused = rig.fs.setattr(ino, None, cut).await.expect_err("there is no content");
+    assert_eq!(refused.bridge_kind(), Some(BridgeErrorKind::NotFound));
+    is_gone_once_forgotten(&rig, ino).await;
+    assert_eq!(rig.cache.staged_inos().expect("listed"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_close_leaves_the_attributes_that_were_seen_last() {
+    let rig = Rig::new().await;
+    let made = rig.fs.create(Ino::ROOT, "tmp", 0o600, ALICE).await.expect("made");
+    rig.fs.unlink(Ino::ROOT, "tmp").await.expect("removed");
+    rig.tick();
+    rig.write(made.handle, 0, b"later").await;
+    let open = rig.fs.getattr(made.info.ino).await.expect("open");
+    rig.close(made.handle).await;
+    let closed = rig.fs.getattr(made.info.ino).await.expect("known");
+    assert_eq!((closed.size, closed.mtime, closed.ctime), (5, open.mtime, open.ctime));
+    is_gone_once_forgotten(&rig, made.info.ino).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_directory_that_somebody_is_in_has_attributes_and_takes_no_entries() {
+    let rig = Rig::new().await;
+    let ino = rig.fs.mkdir(Ino::ROOT, "d", 0o755, ALICE).await.expect("made").ino;
+    rig.fs.rmdir(Ino::ROOT, "d").await.expect("removed");
+    assert_eq!(rig.fs.getattr(ino).await.expect("known").nlink, 0);
+    let refused = rig.fs.create(ino, "f", 0o644, ALICE).await.expect_err("it is removed");
+    assert_eq!(refused.bridge_kind(), Some(BridgeErrorKind::NotFound));
+    let dir = rig.fs.opendir(ino).await.expect("opened");
+    assert_eq!(rig.fs.readdir(dir, 2, 10).await.expect("listed"), []);
+    rig.fs.forget(ino);
+    assert_eq!(rig.fs.getattr(ino).await.expect("open").nlink, 0);
+    rig.fs.releasedir(dir).await.expect("closed");
+    assert!(rig.fs.getattr(ino).await.is_err());
+    assert_eq!(rig.fs.open_inodes(), 0, "nothing is kept of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

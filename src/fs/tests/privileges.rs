@@ -123,3 +123,14 @@ async fn an_open_file_without_a_name_loses_them_too() {
     assert_eq!(rig.has(ino).await, (0o755, false));
     rig.close(handle).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_owner_to_nobody_else_is_a_change_all_the_same() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let before = rig.fs.getattr(ino).await.expect("there");
+    let now = rig.tick();
+    rig.change(ino, SetAttrs { ends_privileges: Some(ALICE), ..SetAttrs::default() }).await;
+    let after = rig.fs.getattr(ino).await.expect("there");
+    assert_eq!(after, crate::fs::FileInfo { ctime: now, ..before });
+}

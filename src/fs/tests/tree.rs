@@ -93,6 +93,7 @@ async fn a_removed_directory_that_is_open_is_empty() {
     assert_eq!(rig.fs.getattr(dir.ino).await.expect("open").nlink, 0);
     assert_eq!(rig.fs.readdir(handle, 2, 10).await.expect("read"), []);
     rig.fs.releasedir(handle).await.expect("closed");
+    rig.fs.forget(dir.ino);
     assert_eq!(kind_of(rig.fs.getattr(dir.ino).await), Some(BridgeErrorKind::NotFound));
 }
 

@@ -1,0 +1,256 @@
+//! The content of an upload: quiet, and known by one pass over it.
+//!
+//! The pass is made in pieces, because of a large file it takes minutes: between two of them it is seen whether
+//! anybody still wants it, the task can be stopped, and those who wait for an acknowledgement are told that it goes on.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::sync::Situation;
+use crate::bridge::staging::Committed;
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::cache::{Lease, Region, Snapshot};
+use crate::ledger::{Commit, Node};
+use crate::object::{ContentDigest, ContentHasher, Side};
+
+/// What is read of a file at once, in bytes.
+const READ_BYTES: usize = 1 << 20;
+/// What is digested between two looks, in bytes.
+const PIECE_BYTES: u64 = 16 << 20;
+
+/// A content that will not change while it is sent.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) bytes: SourceBytes,
+    pub(super) digest: Arc<ContentDigest>,
+}
+
+/// Where the bytes of an upload are.
+#[derive(Debug)]
+pub(super) enum SourceBytes {
+    /// A symlink's target; nothing for a pipe, socket or device.
+    Fixed(Bytes),
+    /// The staged file itself, as long as it stays at this generation.
+    Staged(Lease, u64),
+    /// A copy of a staged file that is never quiet.
+    Snapshot(Arc<Snapshot>),
+}
+
+impl SourceBytes {
+    /// Up to `len` bytes from `offset`; fewer only at the end.
+    pub(super) fn read(&self, offset: u64, len: usize) -> BridgeResult<Bytes> {
+        let read = match self {
+            SourceBytes::Fixed(bytes) => Ok(tail_of(bytes, offset)),
+            SourceBytes::Staged(..) | SourceBytes::Snapshot(_) => blocking(|| self.read_here(offset, len)),
+        };
+        read.map_err(|e| BridgeError::from_disk("read a staged file", e))
+    }
+
+    fn read_here(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        match self {
+            SourceBytes::Fixed(bytes) => Ok(tail_of(bytes, offset)),
+            SourceBytes::Staged(lease, _) => lease.read_at(offset, len),
+            SourceBytes::Snapshot(snapshot) => snapshot.read_at(offset, len),
+        }
+    }
+
+    /// Where bytes that were written begin, at `offset` or after it: the end if nothing but a hole is left,
+    /// `None` from the end on.
+    fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        match self {
+            SourceBytes::Fixed(bytes) => Ok((offset < bytes.len() as u64).then_some(offset)),
+            SourceBytes::Staged(lease, _) => {
+                Ok(lease.seek(Region::Data, offset)?.map(|found| found.at.unwrap_or(found.len)))
+            }
+            SourceBytes::Snapshot(snapshot) => snapshot.data_from(offset),
+        }
+    }
+
+    /// Whether nobody wrote since the version was committed.
+    pub(super) fn is_unchanged(&self) -> bool {
+        match self {
+            SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => true,
+            SourceBytes::Staged(lease, generation) => lease.generation() == *generation,
+        }
+    }
+}
+
+fn tail_of(bytes: &Bytes, offset: u64) -> Bytes {
+    bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())..)
+}
+
+/// One pass over a content, as far as it has got.
+#[derive(Debug, Default)]
+struct Pass {
+    hasher: ContentHasher,
+    offset: u64,
+    /// Bytes that had to be read: holes are not.
+    read: u64,
+}
+
+impl Pass {
+    /// Goes on by one piece -> whether there may be more.
+    fn advance(&mut self, bytes: &SourceBytes) -> io::Result<bool> {
+        let end = self.offset + PIECE_BYTES;
+        while self.offset < end {
+            let Some(data) = bytes.data_from(self.offset)? else { return Ok(false) };
+            if data > self.offset {
+                let zeros = data.min(end) - self.offset;
+                self.hasher.update_zeros(zeros);
+                self.offset += zeros;
+                continue;
+            }
+            let piece = bytes.read_here(self.offset, READ_BYTES)?;
+            if piece.is_empty() {
+                return Ok(false);
+            }
+            self.hasher.update(&piece);
+            self.offset += piece.len() as u64;
+            self.read += piece.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+impl Bridge {
+    /// The content to send, quiet and digested; `None` while it is being written, or if it is not wanted any more.
+    pub(super) async fn source(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Source>> {
+        let node = &situation.node;
+        if node.kind.is_fixed() {
+            let bytes = Bytes::from(node.target.clone().unwrap_or_default().into_vec());
+            let digest = Arc::new(ContentDigest::of(&bytes));
+            return Ok(Some(Source { bytes: SourceBytes::Fixed(bytes), digest }));
+        }
+        let lease = match self.staged(node.ino)? {
+            Some(lease) => lease,
+            None => self.bring_back(situation).await?,
+        };
+        let Some(committed) = self.staging.get(node.ino).filter(|c| c.version == node.version) else {
+            return self.commit_leftover(node, &lease).await;
+        };
+        let bytes = match &committed.snapshot {
+            Some(snapshot) => SourceBytes::Snapshot(Arc::clone(snapshot)),
+            None => SourceBytes::Staged(lease, committed.generation),
+        };
+        let go_on = |so_far| {
+            self.note_progress(situation, &committed, so_far);
+            self.still_puts(side, situation)
+        };
+        let pass = async || self.digest(&bytes, go_on).await.map(Arc::new);
+        match committed.digest.get_or_try_init(pass).await {
+            Ok(digest) if bytes.is_unchanged() && digest.size == node.size => {
+                Ok(Some(Source { bytes, digest: Arc::clone(digest) }))
+            }
+            Err(error) if error.kind() != BridgeErrorKind::Stale => Err(error),
+            Ok(_) | Err(_) if !self.still_puts(side, situation)? => Ok(None),
+            Ok(_) | Err(_) => match &bytes {
+                SourceBytes::Staged(lease, _) => self.commit_leftover(node, lease).await,
+                SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => Ok(None),
+            },
+        }
+    }
+
+    /// A pass that gets farther is progress on every store that waits for it; one that begins again is none
+    /// until it gets farther than the one before.
+    fn note_progress(&self, situation: &Situation, committed: &Committed, so_far: u64) {
+        if committed.digested_up_to(so_far) {
+            for side in situation.routing.route.write_sides() {
+                self.replicator.acceptance(side).progressed();
+            }
+        }
+    }
+
+    /// The staged file differs from the version that was committed: somebody goes on writing, and will
+    /// commit. If that takes too long, a copy of the file as it is now is committed in its place, so that
+    /// a file which is never quiet still reaches the stores.
+    async fn commit_leftover(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<Source>> {
+        if !self.staging.is_overdue(node.ino) {
+            return Ok(None);
+        }
+        let snapshot =
+            blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
+        let _route = self.flips.read().await;
+        let targets = self.targets_of(node.ino)?;
+        let now = self.clock.now();
+        let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
+        let version = self.ledger.commit(node.ino, commit).await?;
+        self.staging.set_snapshot(node.ino, version, snapshot);
+        self.replicator.wake_all();
+        Ok(None)
+    }
+
+    /// One pass over a staged file that was just brought in.
+    pub(crate) async fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
+        self.digest(&SourceBytes::Staged(lease.clone(), lease.generation()), |_so_far| Ok(true)).await
+    }
+
+    /// One pass over a content. After each piece `go_on` is told how far it got; `Stale` if it wants no more, or
+    /// if the content was written meanwhile.
+    async fn digest(
+        &self,
+        bytes: &SourceBytes,
+        go_on: impl Fn(u64) -> BridgeResult<bool>,
+    ) -> BridgeResult<ContentDigest> {
+        let mut pass = Pass::default();
+        let disk = |e| BridgeError::from_disk("read a staged file", e);
+        let stale = |why| Err(BridgeError::new(BridgeErrorKind::Stale, why));
+        while blocking(|| pass.advance(bytes)).map_err(disk)? {
+            if !bytes.is_unchanged() {
+                break;
+            }
+            if !go_on(pass.offset)? {
+                return stale("nobody needs its digest any more");
+            }
+            // Here the task ends if it is stopped.
+            tokio::task::yield_now().await;
+        }
+        if bytes.is_unchanged() { Ok(pass.hasher.finish()) } else { stale("written while it was digested") }
+    }
+
+    /// No staged file is left, so a store that has the version gives the content.
+    async fn bring_back(&self, situation: &Situation) -> BridgeResult<Lease> {
+        let content = self.open(situation.node.ino).await?;
+        let lease = self.stage(&content, content.size()).await?;
+        let digest = match content.digest.as_deref() {
+            Some(known) => known.clone(),
+            None => self.digest_of(&lease).await?,
+        };
+        self.staging.set(situation.node.ino, content.version(), lease.generation(), Some(digest));
+        Ok(lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PIECE_BYTES, Pass, SourceBytes};
+    use crate::cache::{Cache, CacheOptions, KeepFree};
+    use crate::object::{ContentDigest, Ino};
+
+    #[test]
+    fn holes_are_digested_as_zeros_without_being_read() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let keep_free = KeepFree::Bytes(0);
+        let options =
+            CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume: "v".to_owned() };
+        let cache = Cache::open(dir.path(), options).expect("a cache");
+        let lease = cache.stage_empty(Ino(7)).expect("a staged file");
+        // A hole, data across the end of a piece, a hole longer than a piece with data in it, a hole at the end.
+        let len = 4 * PIECE_BYTES + 5;
+        lease.write_at(PIECE_BYTES - 3, b"across").expect("written");
+        lease.write_at(3 * PIECE_BYTES + 1, b"alone").expect("written");
+        lease.set_len(len).expect("set");
+        let whole = lease.read_at(0, usize::try_from(len).expect("fits")).expect("read");
+        let digest = ContentDigest::of(&whole);
+        let snapshot = lease.snapshot().expect("copied");
+        for bytes in [SourceBytes::Staged(lease.clone(), 0), SourceBytes::Snapshot(snapshot.into())] {
+            let mut pass = Pass::default();
+            while pass.advance(&bytes).expect("read") {}
+            assert_eq!(pass.hasher.finish(), digest);
+            // A copy may have no holes: that is for the disk to say.
+            let is_sparse = matches!(bytes, SourceBytes::Staged(..));
+            assert!(!is_sparse || pass.read < PIECE_BYTES, "{} bytes were read", pass.read);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Large files on their way: what stops them, and what counts as progress. The files are sparse and so large that
+//! whoever goes on with one to its end does not pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::bridge::ack::Patience;
+use crate::bridge::{
+    AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, ContentTimes, Drained, StoreHandle,
+};
+use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
+use crate::clock::{Clock, Instant, timeout};
+use crate::ledger::{Ledger, LedgerMode, LedgerOptions, NewNode};
+use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
+use crate::stage::Stage;
+use crate::store::SharedStore;
+use crate::store::breaker::Breaker;
+use crate::store::faulty::{Fault, Faults, Faulty, Rule};
+use crate::store::memory::MemoryStore;
+use crate::store::metered::{Metered, Operation, RequestCounts};
+
+const MIB: u64 = 1 << 20;
+/// So much takes minutes at the least.
+const HUGE: u64 = 4 << 40;
+/// Long enough for anything else.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A bridge over two stores in memory, of which only the old one is written.
+struct Rig {
+    bridge: Arc<Bridge>,
+    tasks: BridgeTasks,
+    faults: Faults,
+    counts: Arc<RequestCounts>,
+    stored: Arc<MemoryStore>,
+    _dir: TempDir,
+}
+
+impl Rig {
+    async fn new() -> Rig {
+        let dir = TempDir::new().expect("a directory");
+        let clock = Clock::System;
+        let memory = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), clock.clone())));
+        let (faulty, faults) = Faulty::new(Arc::clone(&memory.old) as SharedStore, 1);
+        let metered = Metered::new("old", Arc::new(faulty) as SharedStore);
+        let counts = metered.counts();
+        let new = Arc::clone(&memory.new) as SharedStore;
+        let stores = PerSide { old: handle(Arc::new(metered)), new: handle(new) };
+        let options = LedgerOptions { mode: LedgerMode::Threaded, sync: false, clock: clock.clone() };
+        let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
+        let volume = ledger.bridge_id().to_owned();
+        let keep_free = KeepFree::Bytes(0);
+        let options = CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume };
+        let cache = Cache::open(&dir.path().join("cache"), options).expect("a cache");
+        let settings = BridgeSettings { ack: AckPolicy::Primary, ..BridgeSettings::default() };
+        let bridge = Bridge::start(BridgeParts { ledger, cache, stores, clock, settings }).await;
+        let bridge = bridge.expect("a bridge");
+        bridge.set_stage("", Stage::Off, 100, "test", "test").await.expect("a stage");
+        Rig { tasks: bridge.run(), bridge, faults, counts, stored: memory.old, _dir: dir }
+    }
+
+    /// Makes a file of zeros that takes no disk, and commits it.
+    async fn commit(&self, name: &str, len: u64) -> Lease {
+        let attrs = Attrs { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+        let new = NewNode { kind: Kind::File, attrs, now: 0, target: None };
+        let node = self.bridge.create(Ino::ROOT, name, new).await.expect("made");
+        let lease = self.bridge.stage_empty(node.ino).expect("a staged file");
+        self.commit_again(&lease, len).await;
+        lease
+    }
+
+    async fn commit_again(&self, lease: &Lease, len: u64) {
+        lease.set_len(len).expect("set");
+        self.bridge.commit(lease, ContentTimes { mtime: 0, ctime: 0 }).await.expect("committed");
+    }
+
+    async fn remove(&self, name: &str) {
+        self.bridge.unlink(Ino::ROOT, name, false).await.expect("removed");
+    }
+
+    /// Until a pass over this file has got somewhere.
+    async fn digested(&self, lease: &Lease) {
+        until(|| self.bridge.staging.get(lease.ino()).is_some_and(|committed| committed.digested() > 0))
+            .await;
+    }
+
+    async fn drained(&self) {
+        let nothing = Drained { pending: 0, bytes: 0, blocked: 0 };
+        assert_eq!(self.bridge.drain(LONG).await.expect("drained"), nothing);
+    }
+}
+
+fn handle(store: SharedStore) -> StoreHandle {
+    let breaker = Arc::new(Breaker::new("store", store, 1));
+    tokio::spawn(Arc::clone(&breaker).run_probe());
+    StoreHandle { name: "store".to_owned(), store: Arc::clone(&breaker) as SharedStore, breaker }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("it comes to that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_over_a_large_file_moves_the_deadline_of_its_acknowledgement_on() {
+    let rig = Rig::new().await;
+    let deadline = |start| rig.bridge.ack_deadline(Side::Old, Patience::WhileItTakes, start);
+    let start = Instant::now();
+    assert_eq!(deadline(start), start + rig.bridge.settings.ack_deadline, "nothing goes on");
+    let lease = rig.commit("large", HUGE).await;
+    for _ in 0..3 {
+        let start = Instant::now();
+        until(|| deadline(start) > start + rig.bridge.settings.ack_deadline).await;
+    }
+    assert_eq!(rig.counts.of(Operation::StartUpload), 0, "nothing is sent yet");
+    drop(lease);
+    rig.remove("large").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_ends_when_its_file_is_removed_and_its_key_and_space_are_free() {
+    let rig = Rig::new().await;
+    let lease = rig.commit("large", HUGE).await;
+    rig.digested(&lease).await;
+    drop(lease);
+    rig.remove("large").await;
+    let key = Key::new("large").expect("a key");
+    until(|| rig.bridge.replicator.locks.try_lock(Side::Old, &[&key]).is_some()).await;
+    rig.drained().await;
+    until(|| rig.bridge.cache.staged_bytes() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_ends_when_its_file_is_written_again_and_the_new_content_arrives() {
+    let rig = Rig::new().await;
+    let lease = rig.commit("large", HUGE).await;
+    rig.digested(&lease).await;
+    rig.commit_again(&lease, 7).await;
+    drop(lease);
+    rig.drained().await;
+    let stored: Vec<usize> = rig.stored.snapshot().into_values().map(|(body, _)| body.len()).collect();
+    assert_eq!(stored, [7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_ends_when_the_bridge_is_stopped() {
+    let Rig { bridge, tasks, _dir, .. } = {
+        let rig = Rig::new().await;
+        let lease = rig.commit("large", HUGE).await;
+        rig.digested(&lease).await;
+        rig
+    };
+    timeout(LONG, tasks.stop()).await.expect("it stops");
+    assert_eq!(bridge.left().expect("read").pending, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_ends_when_its_file_is_removed_and_leaves_nothing_behind() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::PutPart]));
+    drop(rig.commit("large", 400 * MIB).await);
+    until(|| rig.counts.of(Operation::PutPart) > 0).await;
+    rig.remove("large").await;
+    rig.faults.clear();
+    rig.drained().await;
+    until(|| rig.counts.of(Operation::AbortUpload) == 1).await;
+    assert!(rig.counts.of(Operation::PutPart) <= 4, "those that were under way, and no more");
+    assert_eq!(rig.counts.of(Operation::CompleteUpload), 0);
+    until(|| rig.bridge.ledger.open_uploads().expect("read").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_ends_when_its_file_is_written_again_and_the_new_content_arrives() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::PutPart]));
+    let lease = rig.commit("large", 400 * MIB).await;
+    until(|| rig.counts.of(Operation::PutPart) > 0).await;
+    rig.commit_again(&lease, 7).await;
+    drop(lease);
+    rig.faults.clear();
+    rig.drained().await;
+    assert!(rig.counts.of(Operation::PutPart) <= 4, "those that were under way, and no more");
+    assert_eq!(rig.counts.of(Operation::CompleteUpload), 0);
+    let stored: Vec<usize> = rig.stored.snapshot().into_values().map(|(body, _)| body.len()).collect();
+    assert_eq!(stored, [7]);
+}
