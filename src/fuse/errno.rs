@@ -15,7 +15,7 @@ impl From<FsError> for Errno {
         let errno = match &error {
             FsError::Bridge(bridge) => of_bridge(bridge.kind()),
             FsError::BadHandle => Errno::EBADF,
-            FsError::Refused(_) => Errno::EIO,
+            FsError::Refused(_) | FsError::Damaged(_) => Errno::EIO,
             FsError::TooLarge => Errno::EFBIG,
             FsError::Unsupported(_) => Errno::EOPNOTSUPP,
             FsError::Invalid(_) => Errno::EINVAL,

@@ -1,5 +1,6 @@
 mod access;
 mod content;
+mod mapped;
 mod orphans;
 mod privileges;
 mod ranges;
