@@ -75,6 +75,7 @@ async fn content_that_lost_a_store_is_never_a_version_and_everybody_hears_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_content_that_no_store_has_is_kept_aside() {
     let rig = Rig::new().await;
+    rig.fs.lookup(Ino::ROOT, "warm").await.expect("the root is known");
     rig.faults.old.down();
     rig.faults.new.down();
     let made = rig.fs.create(Ino::ROOT, "f", 0o644, ALICE).await.expect("made");
