@@ -22,7 +22,10 @@ impl From<FsError> for Errno {
             FsError::NotOwner => Errno::EPERM,
             FsError::NotKept(_) => Errno::EOPNOTSUPP,
         };
-        if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
+        if matches!(error, FsError::Damaged(_)) {
+            // Told once, when it began; there is one of these for each page.
+            tracing::debug!(%error, "an operation on damaged content failed");
+        } else if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
             tracing::warn!(%error, errno = errno.code(), "an operation failed");
         } else {
             tracing::debug!(%error, errno = errno.code(), "an operation was refused");
