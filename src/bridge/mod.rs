@@ -9,6 +9,7 @@
 //! | `fetch` | one block from one of the stores: order, checks, fallback |
 //! | `access` | reads that are noted |
 //! | `staging` | content on its way in and out: stage, commit |
+//! | `damage` | content that could not be kept whole |
 //! | `ack` | what `close` and `fsync` wait for |
 //! | `replicate` | brings each store to what the ledger says, for ever |
 //! | `recover` | what a crash left is made whole before anything is served |
@@ -30,6 +31,7 @@ mod access;
 mod ack;
 mod blocking;
 mod content;
+mod damage;
 mod discover;
 mod error;
 mod fetch;
@@ -49,7 +51,7 @@ pub use names::{RenameDone, Unlinked};
 pub use replicate::{BridgeTasks, Drained, Hold};
 pub use router::{Router, Routing};
 pub use settings::{AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads};
-pub use staging::{ContentTimes, StatFs};
+pub use staging::{AtLimit, ContentTimes, StatFs};
 pub use status::{BridgeStatus, FileStatus, ReplicaStatus, StageChange, StoreStatus};
 
 use blocking::blocking;

@@ -121,6 +121,15 @@ impl StagingTable {
     }
 }
 
+/// What becomes of content for which the limit of staged content leaves no room in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLimit {
+    /// It is refused: somebody is there to be told.
+    Refuse,
+    /// It goes beyond the limit: the disk is the only one that can refuse it.
+    Exceed,
+}
+
 /// The size of the mount as `df` shows it: that of the disk of the state directory, because that is what
 /// bounds what can be written at once. Never the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +163,14 @@ impl ContentTimes {
 impl Bridge {
     /// The local file of a node whose content is not on every store yet.
     pub fn staged(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
-        blocking(|| self.cache.lease(ino)).map_err(|e| BridgeError::from_disk("open a staged file", e))
+        let lease = blocking(|| self.cache.lease(ino));
+        match lease.map_err(|e| BridgeError::from_disk("open a staged file", e))? {
+            Some(lease) if lease.is_condemned() => {
+                let detail = format!("the staged file of {ino} is damaged and could not be put away");
+                Err(BridgeError::new(BridgeErrorKind::Damaged, detail))
+            }
+            lease => Ok(lease),
+        }
     }
 
     /// A new, empty staged file.
@@ -166,12 +182,17 @@ impl Bridge {
     /// is uploaded with its attributes, so a file that was only listed has them read first, though none
     /// of its bytes are kept: `Unavailable` if the store that has them cannot be asked.
     pub async fn stage(&self, content: &Content, keep: u64) -> BridgeResult<Lease> {
+        self.stage_within(content, keep, AtLimit::Refuse).await
+    }
+
+    /// The same, for what may be beyond the limit of staged content.
+    pub async fn stage_within(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Lease> {
         if let Some(lease) = self.staged(content.ino())? {
             return Ok(lease);
         }
         self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
-        self.reserve(keep).await?;
+        self.reserve_within(keep, at_limit).await?;
         let disk = |e| BridgeError::from_disk("write a staged file", e);
         let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
         let into = &fill;
@@ -199,11 +220,28 @@ impl Bridge {
 
     /// Waits until `bytes` more may be staged.
     pub async fn reserve(&self, bytes: u64) -> BridgeResult<()> {
+        self.reserve_within(bytes, AtLimit::Refuse).await
+    }
+
+    /// The same, for what may be beyond the limit.
+    pub async fn reserve_within(&self, bytes: u64, at_limit: AtLimit) -> BridgeResult<()> {
+        match at_limit {
+            AtLimit::Refuse => {}
+            AtLimit::Exceed => {
+                self.cache.reserve_or_exceed(bytes, self.settings.op_deadline).await;
+                return Ok(());
+            }
+        }
         self.cache.reserve(bytes, self.settings.op_deadline).await.map_err(|_full| {
             let detail = "the local space for content that is not on the stores yet is used up; it is freed \
                           as uploads end";
             BridgeError::new(BridgeErrorKind::NoSpace, detail)
         })
+    }
+
+    /// Returns when staged content gave back some space, at the latest after `longest`.
+    pub async fn space_freed(&self, longest: Duration) {
+        self.cache.space_freed(longest).await;
     }
 
     /// Makes the content of a staged file the next version: durable here when this returns, and on its

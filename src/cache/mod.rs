@@ -64,7 +64,8 @@ impl Cache {
             move |source| CacheError::Io { path, source }
         };
         let blocks = Blocks::open(layout.blocks.clone(), limits).map_err(io_error(&layout.blocks))?;
-        let staged = StagedArea::open(layout.staged.clone(), options.staged_bytes_max, Arc::clone(&blocks))
+        let dirs = (layout.staged.clone(), layout.damaged);
+        let staged = StagedArea::open(dirs, options.staged_bytes_max, Arc::clone(&blocks))
             .map_err(io_error(&layout.staged))?;
         Ok(Arc::new(Cache { dir: dir.to_owned(), staged, blocks }))
     }
@@ -107,6 +108,17 @@ impl Cache {
         self.staged.discard(ino)
     }
 
+    /// Moves a staged file whose content must never be a version, and may be of use to a person, out of the
+    /// way -> where it is now; `None` if there was none. Leases that are held keep the content.
+    pub fn set_aside(&self, ino: Ino) -> io::Result<Option<PathBuf>> {
+        self.staged.set_aside(ino)
+    }
+
+    /// Removes a file that was set aside and is of no use to anybody.
+    pub fn remove_aside(&self, aside: &Path) {
+        disk::remove_or_warn(aside);
+    }
+
     /// Turns a staged file, of which every store has exactly this content, into a cached version. A file
     /// that finds no room in the cache, or is empty, is removed: that too is `Done`.
     pub fn promote(
@@ -142,6 +154,17 @@ impl Cache {
     /// Callers ask before a staged file grows.
     pub async fn reserve(&self, bytes: u64, deadline: Duration) -> Result<(), NoSpace> {
         self.staged.budget.wait_for(bytes, deadline).await
+    }
+
+    /// The same for what cannot be refused: returns when it fits, or when nothing has been given back for as
+    /// long as `patience`. Then it goes beyond the limit; the disk is the only one that can refuse it.
+    pub async fn reserve_or_exceed(&self, bytes: u64, patience: Duration) {
+        self.staged.budget.wait_patiently_for(bytes, patience).await;
+    }
+
+    /// Returns when staged files have given back some space, at the latest after `longest`.
+    pub async fn space_freed(&self, longest: Duration) {
+        self.staged.budget.freed(longest).await;
     }
 
     /// Pins a version of `size` bytes, with the blocks that are there, or none.

@@ -16,12 +16,15 @@ pub(super) struct Layout {
     pub(super) root: PathBuf,
     pub(super) staged: PathBuf,
     pub(super) blocks: PathBuf,
+    pub(super) damaged: PathBuf,
 }
 
 impl Layout {
     /// Makes the directory ready for `volume`, and the cache of another bridge away.
     pub(super) fn prepare(dir: &Path, volume: &str) -> Result<Layout, CacheError> {
-        let layout = Layout { root: dir.to_owned(), staged: dir.join("staged"), blocks: dir.join("blocks") };
+        let below = |name| dir.join(name);
+        let (staged, blocks, damaged) = (below("staged"), below("blocks"), below("damaged"));
+        let layout = Layout { root: dir.to_owned(), staged, blocks, damaged };
         let at = |path: &Path, result: io::Result<()>| {
             result.map_err(|source| CacheError::Io { path: path.to_owned(), source })
         };
@@ -30,6 +33,7 @@ impl Layout {
         at(&layout.staged, remove_parts(&layout.staged))?;
         layout.claim(volume)?;
         at(&layout.blocks, disk::make_dir(&layout.blocks))?;
+        at(&layout.damaged, disk::make_dir(&layout.damaged))?;
         Ok(layout)
     }
 

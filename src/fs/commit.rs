@@ -22,6 +22,7 @@ impl Fs {
     /// once share one commit, and each of them hears how it ended.
     pub async fn flush(&self, handle: HandleId) -> FsResult<()> {
         let file = self.files.get(handle)?;
+        file.inode.check_whole()?;
         if !file.access.writes() {
             return Ok(());
         }
@@ -58,6 +59,7 @@ impl Fs {
     /// it, or `None` where there is nothing to wait for. A failure leaves it as it is, to be tried again.
     pub(super) async fn commit_changes(&self, inode: &InodeRef) -> FsResult<Option<Version>> {
         let _alone = inode.changes.lock().await;
+        inode.check_whole()?;
         let Some(lease) = named_lease(inode).await else { return Ok(None) };
         if !inode.is_dirty(&lease) {
             return Ok(inode.committed().version);

@@ -19,6 +19,10 @@ pub enum FsError {
     /// all have closed the file.
     #[error("writes to inode {0} are refused since the local disk failed; close the file and open it again")]
     Refused(Ino),
+    /// Something that a mapping stored could not be kept: the content is neither read nor committed until all
+    /// have closed the file, or it is cut to nothing.
+    #[error("a part of what was stored in inode {0} through a mapping is lost; close the file")]
+    Damaged(Ino),
     /// The end lies beyond what a file can have.
     #[error("the file would be too large")]
     TooLarge,
@@ -53,6 +57,7 @@ impl FsError {
             FsError::Bridge(error) => Some(error.kind()),
             FsError::BadHandle
             | FsError::Refused(_)
+            | FsError::Damaged(_)
             | FsError::TooLarge
             | FsError::Unsupported(_)
             | FsError::Invalid(_)

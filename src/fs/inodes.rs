@@ -71,6 +71,7 @@ pub(super) struct OpenInode {
     committed: Mutex<Committed>,
     times: Mutex<LiveTimes>,
     refuses_writes: AtomicBool,
+    damaged: AtomicBool,
     pub(super) privileges: PrivilegeWatch,
     /// Whether reads must be looked at for the time of access.
     pub(super) quiet_until: QuietUntil,
@@ -87,6 +88,7 @@ impl OpenInode {
             committed: Mutex::default(),
             times: Mutex::default(),
             refuses_writes: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             privileges: PrivilegeWatch::default(),
             quiet_until: QuietUntil::default(),
             users: AtomicU64::new(0),
@@ -137,7 +139,23 @@ impl OpenInode {
     }
 
     pub(super) fn check_writes(&self) -> FsResult<()> {
+        self.check_whole()?;
         if self.refuses_writes.load(Ordering::SeqCst) { Err(FsError::Refused(self.ino)) } else { Ok(()) }
+    }
+
+    /// Something that belongs into the content is lost -> whether this is the first to be lost.
+    pub(super) fn begin_damage(&self) -> bool {
+        !self.damaged.swap(true, Ordering::SeqCst)
+    }
+
+    /// The damaged content is gone -> whether there was any.
+    pub(super) fn end_damage(&self) -> bool {
+        self.damaged.swap(false, Ordering::SeqCst)
+    }
+
+    /// An error while something that belongs into the content is lost.
+    pub(super) fn check_whole(&self) -> FsResult<()> {
+        if self.damaged.load(Ordering::SeqCst) { Err(FsError::Damaged(self.ino)) } else { Ok(()) }
     }
 
     /// The first handle begins with a clean slate.

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use super::handles::{FileHandle, HandleId};
 use super::inodes::ContentState;
 use super::{Fs, FsError, FsResult, disk};
+use crate::bridge::AtLimit;
 use crate::cache::Lease;
 
 /// Where a write goes.
@@ -17,6 +18,17 @@ pub enum Place {
     At(u64),
     /// At the end, wherever that is when it is written.
     End,
+    /// At this offset, from a mapping: the program that stored it has gone on, and cannot be told.
+    Mapped(u64),
+}
+
+impl Place {
+    fn at_limit(self) -> AtLimit {
+        match self {
+            Place::At(_) | Place::End => AtLimit::Refuse,
+            Place::Mapped(_) => AtLimit::Exceed,
+        }
+    }
 }
 
 /// What the read found the content in.
@@ -39,7 +51,7 @@ impl Writer<'_> {
     pub fn write(self, data: &[u8]) -> FsResult<()> {
         self.file.inode.check_writes()?;
         self.file.change(self.fs.now(), |inode| match self.place {
-            Place::At(offset) => disk::write_at(inode, &self.lease, offset, data),
+            Place::At(offset) | Place::Mapped(offset) => disk::write_at(inode, &self.lease, offset, data),
             Place::End => disk::append(inode, &self.lease, data),
         })
     }
@@ -57,6 +69,7 @@ impl Fs {
     /// The same without a trace, for who opened with `O_NOATIME`.
     pub async fn read_unseen(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Bytes> {
         let file = self.files.get(handle)?;
+        file.inode.check_whole()?;
         let source = match &file.inode.state.read().await.content {
             ContentState::Clean(content) => Source::Pinned(content.clone()),
             ContentState::Staged(lease) => Source::Local(lease.clone()),
@@ -74,12 +87,13 @@ impl Fs {
         let file = self.files.get(handle)?;
         file.writable()?;
         file.inode.check_writes()?;
-        let lease = self.make_staged(&file.inode, u64::MAX).await?;
+        let at_limit = place.at_limit();
+        let lease = self.make_staged(&file.inode, u64::MAX, at_limit).await?;
         let end = match place {
-            Place::At(offset) => offset.saturating_add(len),
+            Place::At(offset) | Place::Mapped(offset) => offset.saturating_add(len),
             Place::End => lease.len().saturating_add(len),
         };
-        self.make_room(&lease, end, len).await?;
+        self.make_room(&lease, end, len, at_limit).await?;
         Ok(Writer { fs: self, file, lease, place })
     }
 
@@ -94,8 +108,15 @@ impl Fs {
         if is_staged { self.writer(handle, place, len).now_or_never() } else { None }
     }
 
-    /// Writes all of `data`.
+    /// Writes all of `data`. If what a mapping stored cannot be kept, the whole content is given up.
     pub async fn write(&self, handle: HandleId, place: Place, data: &[u8]) -> FsResult<()> {
+        match place {
+            Place::At(_) | Place::End => self.write_once(handle, place, data).await,
+            Place::Mapped(_) => self.write_mapped(handle, place, data).await,
+        }
+    }
+
+    pub(super) async fn write_once(&self, handle: HandleId, place: Place, data: &[u8]) -> FsResult<()> {
         self.writer(handle, place, data.len() as u64).await?.write(data)
     }
 }

@@ -9,6 +9,7 @@
 //! | `io` | read, write |
 //! | `ranges` | allocation, holes, copies between open files |
 //! | `commit` | flush, fsync, what happens when nobody is left to be told of a failure |
+//! | `damage` | what a mapping stored and could not be kept |
 //! | `access` | times of access |
 //! | `attrs` | getattr, setattr |
 //! | `xattrs` | extended attributes |
@@ -39,6 +40,7 @@ use crate::object::{Ino, Version};
 mod access;
 mod attrs;
 mod commit;
+mod damage;
 mod dirs;
 mod disk;
 mod error;
@@ -63,7 +65,7 @@ pub use error::{FsError, FsResult};
 pub use handles::HandleId;
 pub use io::{Place, Writer};
 pub use names::CreatedFile;
-pub use open::{Access, Opened, Truncate};
+pub use open::{Access, Opened, Release, Truncate};
 
 use handles::{DirHandle, FileHandle, Handles};
 use inodes::{InodeRef, InodeTable};

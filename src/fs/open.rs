@@ -56,6 +56,16 @@ pub struct Opened {
     pub keep_pages: bool,
 }
 
+/// What a handle left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// What was written.
+    AsWritten,
+    /// Content of which something is lost: once all have closed the file it is what it was before, and what
+    /// the kernel knows of it is wrong.
+    Damaged,
+}
+
 impl Fs {
     /// Opens a file. All who have it open share one content; the first one pins the version.
     pub async fn open(self: &Arc<Self>, ino: Ino, access: Access, truncate: Truncate) -> FsResult<Opened> {
@@ -132,15 +142,20 @@ impl Fs {
     /// The kernel is done with a handle: no file descriptor and no mapping refers to it. Changes that no
     /// `flush` has seen (stores through a mapping, a killed process) are committed now; nobody is left to
     /// be told of a failure, so it is counted, shown, and tried again.
-    pub async fn release(self: &Arc<Self>, handle: HandleId) -> FsResult<()> {
+    pub async fn release(self: &Arc<Self>, handle: HandleId) -> FsResult<Release> {
         let file = self.files.remove(handle)?;
+        let left = match file.inode.check_whole() {
+            Ok(()) => Release::AsWritten,
+            Err(_) => Release::Damaged,
+        };
         if file.access.writes()
+            && left == Release::AsWritten
             && let Err(error) = self.commit_changes(&file.inode).await
         {
             self.note_failed_commit(&file.inode, &error);
         }
         self.close(&file.inode, file.access).await;
-        Ok(())
+        Ok(left)
     }
 
     /// One handle fewer. The last one gives the content back.
@@ -157,6 +172,7 @@ impl Fs {
     /// that could not be committed: those stay where they are.
     pub(super) async fn let_go(&self, inode: &InodeRef, state: &mut State) {
         let had_name = state.orphan.is_none();
+        let was_damaged = inode.end_damage();
         let last = state.orphan.as_ref().map(|orphan| overlay(&orphan.node, inode, state));
         if let Some((orphan, last)) = state.orphan.as_mut().zip(last) {
             orphan.end(last).await;
@@ -164,7 +180,7 @@ impl Fs {
         }
         match &state.content {
             ContentState::Idle => return,
-            ContentState::Staged(lease) if had_name && inode.is_dirty(lease) => {
+            ContentState::Staged(lease) if had_name && !was_damaged && inode.is_dirty(lease) => {
                 self.keep_unsettled(inode);
                 return;
             }
@@ -172,6 +188,9 @@ impl Fs {
         }
         state.content = ContentState::Idle;
         inode.reset();
+        if was_damaged && had_name {
+            self.make_empty_if_new(inode.ino()).await;
+        }
         self.bridge.released(inode.ino());
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::attrs::FileInfo;
 use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsError};
-use crate::bridge::{Hold, Unlinked};
+use crate::bridge::{AtLimit, Hold, Unlinked};
 use crate::ledger::{Node, Removed};
 use crate::object::{Ino, Xattrs};
 
@@ -103,7 +103,7 @@ impl Fs {
 
 /// Brings the content of an open file without a name into a local file, then lets the stores delete it.
 async fn rescue(fs: Arc<Fs>, inode: InodeRef) {
-    match fs.make_staged(&inode, u64::MAX).await {
+    match fs.make_staged(&inode, u64::MAX, AtLimit::Refuse).await {
         Ok(_lease) => {
             if let Some(orphan) = &mut inode.state.write().await.orphan {
                 orphan.hold = None;

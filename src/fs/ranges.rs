@@ -3,7 +3,7 @@
 use super::handles::{FileHandle, HandleId};
 use super::inodes::ContentState;
 use super::{Fs, FsError, FsResult, disk};
-use crate::bridge::Content;
+use crate::bridge::{AtLimit, Content};
 use crate::cache::{Found, Lease, RangeChange, Region};
 
 /// The most that one call copies from a local file: a bound on how long the kernel waits for it.
@@ -30,9 +30,9 @@ impl Fs {
         if len == 0 {
             return Err(FsError::Invalid("a range of no bytes"));
         }
-        let lease = self.make_staged(&file.inode, u64::MAX).await?;
+        let lease = self.make_staged(&file.inode, u64::MAX, AtLimit::Refuse).await?;
         if change.takes_space() {
-            self.make_room(&lease, end, len).await?;
+            self.make_room(&lease, end, len, AtLimit::Refuse).await?;
         }
         file.change(self.now(), |inode| disk::change_range(inode, &lease, change, offset, len))
     }
@@ -41,6 +41,7 @@ impl Fs {
     /// is not being changed is data from its beginning to its end, whatever a store or the cache keeps of it.
     pub async fn seek(&self, handle: HandleId, region: Region, offset: u64) -> FsResult<Option<Found>> {
         let file = self.files.get(handle)?;
+        file.inode.check_whole()?;
         let state = file.inode.state.read().await;
         match &state.content {
             ContentState::Staged(lease) => {
@@ -66,12 +67,13 @@ impl Fs {
         let (source, target) = (self.files.get(from.0)?, self.files.get(to.0)?);
         target.writable()?;
         target.inode.check_writes()?;
+        source.inode.check_whole()?;
         let (from, to) = (from.1, to.1);
         if end_of(from, len)?.min(end_of(to, len)?) > from.max(to) && source.inode.ino() == target.inode.ino()
         {
             return Err(FsError::Invalid("the ranges overlap"));
         }
-        let lease = self.make_staged(&target.inode, u64::MAX).await?;
+        let lease = self.make_staged(&target.inode, u64::MAX, AtLimit::Refuse).await?;
         self.note_read(&source.inode).await;
         let pinned = match &source.inode.state.read().await.content {
             ContentState::Staged(staged) => Err(staged.clone()),
@@ -96,7 +98,7 @@ impl Fs {
         if len == 0 {
             return Ok(0);
         }
-        self.make_room(lease, to + len, len).await?;
+        self.make_room(lease, to + len, len, AtLimit::Refuse).await?;
         target.change(self.now(), |inode| disk::copy_from(inode, lease, from, to, len))
     }
 
@@ -133,16 +135,22 @@ impl Fs {
         let most = usize::try_from(len).unwrap_or(usize::MAX).min(COPY_PIECE_BYTES);
         let bytes = self.ask(self.bridge.read(from.0, from.1, most)).await?;
         let len = bytes.len() as u64;
-        self.make_room(lease, to + len, len).await?;
+        self.make_room(lease, to + len, len, AtLimit::Refuse).await?;
         target.change(self.now(), |inode| disk::write_at(inode, lease, to, &bytes))?;
         Ok(len)
     }
 
     /// Waits until there is room for a change of `len` bytes that ends at `end`.
-    pub(super) async fn make_room(&self, lease: &Lease, end: u64, len: u64) -> FsResult<()> {
+    pub(super) async fn make_room(
+        &self,
+        lease: &Lease,
+        end: u64,
+        len: u64,
+        at_limit: AtLimit,
+    ) -> FsResult<()> {
         match lease.growth(end, len) {
             0 => Ok(()),
-            growth => Ok(self.bridge.reserve(growth).await?),
+            growth => Ok(self.bridge.reserve_within(growth, at_limit).await?),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::inodes::{Committed, ContentState, InodeRef, OpenInode};
 use super::{Fs, FsError, FsResult, disk};
-use crate::bridge::Content;
+use crate::bridge::AtLimit;
 use crate::cache::Lease;
 use crate::object::{Ino, NanoTime, Version};
 
@@ -62,7 +62,12 @@ impl Fs {
     /// The local file of an open inode, with at least the first `keep` bytes of its content. The first
     /// change brings the content in, once for all who ask; until that is done readers go on with the
     /// pinned version. No deadline: the bridge watches the progress.
-    pub(super) async fn make_staged(&self, inode: &InodeRef, keep: u64) -> FsResult<Lease> {
+    pub(super) async fn make_staged(
+        &self,
+        inode: &InodeRef,
+        keep: u64,
+        at_limit: AtLimit,
+    ) -> FsResult<Lease> {
         if let Some(lease) = inode.lease().await {
             return Ok(lease);
         }
@@ -72,16 +77,12 @@ impl Fs {
             ContentState::Clean(content) => content.clone(),
             ContentState::Idle => return Err(FsError::BadHandle),
         };
-        let lease = self.bring_in(&content, keep).await?;
+        let lease = self.bridge.stage_within(&content, keep.min(content.size()), at_limit).await?;
         // What was cut off is a change; what was only brought in is not.
         let generation = (keep >= content.size()).then(|| lease.generation());
         inode.set_committed(Committed { generation, version: Some(content.version()) });
         inode.state.write().await.content = ContentState::Staged(lease.clone());
         Ok(lease)
-    }
-
-    async fn bring_in(&self, content: &Content, keep: u64) -> FsResult<Lease> {
-        Ok(self.bridge.stage(content, keep.min(content.size())).await?)
     }
 
     /// Cuts the content of an open inode or lengthens it with zeros.
@@ -92,7 +93,10 @@ impl Fs {
         if size > 0 {
             inode.check_writes()?;
         }
-        let lease = self.make_staged(inode, size).await?;
+        if size == 0 && inode.check_whole().is_err() {
+            return self.begin_anew(inode).await;
+        }
+        let lease = self.make_staged(inode, size, AtLimit::Refuse).await?;
         inode.touch(self.now());
         disk::set_len(inode, &lease, size)
     }

@@ -9,7 +9,7 @@ use super::ops::{Adapter, measure};
 use super::pages::KernelPages;
 use crate::cache::{FileEnd, Found, RangeChange, Region};
 use crate::clock::Instant;
-use crate::fs::{Caller, Fs, FsResult, HandleId, Place};
+use crate::fs::{Caller, Fs, FsError, FsResult, HandleId, Place, Release};
 use crate::object::Ino;
 
 /// How often a hole is looked at again because a mapping changes it all the time; then it is called data.
@@ -40,13 +40,14 @@ impl Adapter {
     /// Writes where the data stands if nothing has to be waited for, else keeps a copy of it.
     pub(super) fn write_data(
         &self,
-        fh: FileHandle,
+        (ino, fh): (Ino, FileHandle),
         place: Place,
         data: &[u8],
         ends: Option<Caller>,
         reply: ReplyWrite,
     ) {
         let (handle, started) = (HandleId(fh.0), Instant::now());
+        let is_mapped = matches!(place, Place::Mapped(_));
         let size = u32::try_from(data.len()).expect("the kernel sends at most 1 MiB");
         // Mostly nothing has to be waited for, and then the data need not be copied to be kept.
         let at_once = || {
@@ -54,7 +55,11 @@ impl Adapter {
                 return None;
             }
             let ready = self.fs.writer_at_once(handle, place, data.len() as u64)?;
-            Some(ready.and_then(|writer| writer.write(data)))
+            match ready.and_then(|writer| writer.write(data)) {
+                // What a mapping stored is not given up before everything was tried.
+                Err(_) if is_mapped => None,
+                written => Some(written),
+            }
         };
         match hybrid::at_once(&self.runtime, "write", at_once) {
             Some(Some(written)) => {
@@ -66,17 +71,36 @@ impl Adapter {
                 }
             }
             Some(None) => {
-                let (fs, data) = (self.fs(), Box::<[u8]>::from(data));
+                let (fs, data, pages) = (self.fs(), Box::<[u8]>::from(data), self.pages.clone());
                 let work = async move {
                     if let Some(caller) = ends {
                         fs.end_privileges_of(handle, caller).await?;
                     }
-                    Ok(fs.write(handle, place, &data).await?)
+                    let written = fs.write(handle, place, &data).await;
+                    // Only the first loss: the kernel meets the later ones while it forgets.
+                    if is_mapped && written.as_ref().is_err_and(|e| !matches!(e, FsError::Damaged(_))) {
+                        drop(tokio::spawn(async move { pages.forget(ino).await }));
+                    }
+                    Ok(written?)
                 };
                 self.serve("write", reply, work, move |reply, ()| reply.written(size));
             }
             None => reply.error(Errno::EIO),
         }
+    }
+
+    /// Once nobody has a damaged file open, the kernel asks again what it is.
+    pub(super) fn close_handle(&self, ino: INodeNo, fh: FileHandle, flags: OpenFlags, reply: ReplyEmpty) {
+        let (fs, pages) = (self.fs(), self.pages.clone());
+        let work = async move {
+            pages.released(Ino(ino.0), flags);
+            match fs.release(HandleId(fh.0)).await? {
+                Release::AsWritten => {}
+                Release::Damaged => pages.forget(Ino(ino.0)).await,
+            }
+            Ok(())
+        };
+        self.serve("release", reply, work, |reply, ()| reply.ok());
     }
 
     pub(super) fn allocate(&self, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
@@ -130,7 +154,10 @@ impl Adapter {
 /// come in any order; it holds the inode's lock over all of them, so its end is the end.
 pub(super) fn place(offset: u64, write_flags: WriteFlags, flags: OpenFlags) -> Place {
     let is_append = flags.0 & libc::O_APPEND != 0 && flags.0 & libc::O_DIRECT == 0;
-    match is_append && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+    if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        return Place::Mapped(offset);
+    }
+    match is_append {
         true => Place::End,
         false => Place::At(offset),
     }

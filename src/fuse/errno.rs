@@ -15,14 +15,17 @@ impl From<FsError> for Errno {
         let errno = match &error {
             FsError::Bridge(bridge) => of_bridge(bridge.kind()),
             FsError::BadHandle => Errno::EBADF,
-            FsError::Refused(_) => Errno::EIO,
+            FsError::Refused(_) | FsError::Damaged(_) => Errno::EIO,
             FsError::TooLarge => Errno::EFBIG,
             FsError::Unsupported(_) => Errno::EOPNOTSUPP,
             FsError::Invalid(_) => Errno::EINVAL,
             FsError::NotOwner => Errno::EPERM,
             FsError::NotKept(_) => Errno::EOPNOTSUPP,
         };
-        if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
+        if matches!(error, FsError::Damaged(_)) {
+            // Told once, when it began; there is one of these for each page.
+            tracing::debug!(%error, "an operation on damaged content failed");
+        } else if errno == Errno::EIO || errno == Errno::ENOSPC || errno == Errno::ESTALE {
             tracing::warn!(%error, errno = errno.code(), "an operation failed");
         } else {
             tracing::debug!(%error, errno = errno.code(), "an operation was refused");

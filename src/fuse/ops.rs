@@ -29,7 +29,7 @@ use super::pages::KernelPages;
 use super::replies::{self, Entries, Refuse};
 use super::time;
 use crate::clock::{Clock, Instant};
-use crate::fs::{Access, Caller, Fs, FsResult, HandleId, SetAttrs, Truncate};
+use crate::fs::{Access, Caller, Fs, HandleId, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
 use crate::object::{Device, Ino, Kind};
@@ -38,8 +38,6 @@ use crate::object::{Device, Ino, Kind};
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
 /// Read-ahead and other background requests that the kernel has under way at once.
 const BACKGROUND_MAX: u16 = 64;
-/// Entries that are read from the ledger at a time; a reply holds up to a few hundred.
-const ENTRIES_PER_BATCH: usize = 64;
 
 /// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
 /// excludes passthrough. KILLPRIV_V2: `killpriv` says what it asks of us in return. Neither AUTO_INVAL_DATA nor
@@ -95,25 +93,14 @@ impl Adapter {
     fn list<R: Entries>(&self, operation: &'static str, fh: FileHandle, offset: u64, mut reply: R) {
         let (fs, ttl, started) = (self.fs(), self.ttl, Instant::now());
         hybrid::run(&self.runtime, operation, async move {
-            let filled = fill(&fs, HandleId(fh.0), offset, ttl, &mut reply).await.map_err(Errno::from);
+            let filled =
+                replies::fill(&fs, HandleId(fh.0), offset, ttl, &mut reply).await.map_err(Errno::from);
             measure(operation, started, filled.as_ref().err());
             match filled {
                 Ok(()) => reply.finish(),
                 Err(errno) => reply.refuse(errno),
             }
         });
-    }
-}
-
-async fn fill(fs: &Fs, dir: HandleId, offset: u64, ttl: Duration, reply: &mut impl Entries) -> FsResult<()> {
-    let mut position = offset;
-    loop {
-        let entries = fs.readdir(dir, position, ENTRIES_PER_BATCH).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        position = last.next;
-        if entries.iter().any(|entry| reply.push(entry, ttl)) {
-            return Ok(());
-        }
     }
 }
 
@@ -201,7 +188,14 @@ impl Filesystem for Adapter {
         let mut change = SetAttrs { mode, uid, gid, size, atime, mtime, ends_privileges: None };
         change.ends_privileges = killpriv::ended_by_setattr(request, &change);
         let handle = fh.map(|fh| HandleId(fh.0));
-        let work = async move { Ok(fs.setattr(Ino(ino.0), handle, change).await?) };
+        // While the size is changed the kernel writes nothing back, so nobody may wait for it.
+        let settled = (mtime.is_some() && size.is_none()).then(|| self.pages.clone());
+        let work = async move {
+            if let Some(pages) = settled {
+                pages.settle(Ino(ino.0)).await;
+            }
+            Ok(fs.setattr(Ino(ino.0), handle, change).await?)
+        };
         self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
     }
 
@@ -286,8 +280,12 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let fs = self.fs();
-        let work = async move { Ok(fs.open(Ino(ino.0), access(flags), Truncate::Keep).await?) };
+        let (fs, pages) = (self.fs(), self.pages.clone());
+        let work = async move {
+            let opened = fs.open(Ino(ino.0), access(flags), Truncate::Keep).await?;
+            pages.opened(Ino(ino.0), flags);
+            Ok(opened)
+        };
         self.serve("open", reply, work, |reply, opened| replies::opened(reply, &opened));
     }
 
@@ -298,11 +296,16 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         let (fs, name, ttl, caller) = (self.fs(), errno::name(name), self.ttl, caller(request, umask));
-        let work = async move { Ok(fs.create(Ino(parent.0), &name?, mode, caller).await?) };
+        let pages = self.pages.clone();
+        let work = async move {
+            let made = fs.create(Ino(parent.0), &name?, mode, caller).await?;
+            pages.opened(made.info.ino, OpenFlags(flags));
+            Ok(made)
+        };
         self.serve("create", reply, work, move |reply, made| replies::created(reply, ttl, &made));
     }
 
@@ -323,7 +326,7 @@ impl Filesystem for Adapter {
     fn write(
         &self,
         request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -333,7 +336,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let ends = killpriv::ended_by_write(request, write_flags);
-        self.write_data(fh, data::place(offset, write_flags, flags), data, ends, reply);
+        self.write_data((Ino(ino.0), fh), data::place(offset, write_flags, flags), data, ends, reply);
     }
 
     fn fallocate(
@@ -386,16 +389,14 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let fs = self.fs();
-        let work = async move { Ok(fs.release(HandleId(fh.0)).await?) };
-        self.serve("release", reply, work, |reply, ()| reply.ok());
+        self.close_handle(ino, fh, flags, reply);
     }
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {

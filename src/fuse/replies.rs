@@ -10,13 +10,15 @@ use fuser::{
 
 use super::time;
 use crate::bridge::StatFs;
-use crate::fs::{CreatedFile, DirEntry, FileInfo, Opened};
+use crate::fs::{CreatedFile, DirEntry, FileInfo, Fs, FsResult, HandleId, Opened};
 use crate::object::Kind;
 
 /// The block size that is reported: of `st_blksize` and `statfs`.
 const BLOCK_BYTES: u32 = 4096;
 /// Inode numbers are never given twice.
 const GENERATION: Generation = Generation(0);
+/// Entries that are read from the ledger at a time; a reply holds up to a few hundred.
+const ENTRIES_PER_BATCH: usize = 64;
 
 /// A reply that can say no.
 pub(super) trait Refuse: Send + 'static {
@@ -134,5 +136,24 @@ impl Entries for ReplyDirectoryPlus {
 
     fn finish(self) {
         self.ok();
+    }
+}
+
+/// Puts as many entries into a listing as fit.
+pub(super) async fn fill(
+    fs: &Fs,
+    dir: HandleId,
+    offset: u64,
+    ttl: Duration,
+    reply: &mut impl Entries,
+) -> FsResult<()> {
+    let mut position = offset;
+    loop {
+        let entries = fs.readdir(dir, position, ENTRIES_PER_BATCH).await?;
+        let Some(last) = entries.last() else { return Ok(()) };
+        position = last.next;
+        if entries.iter().any(|entry| reply.push(entry, ttl)) {
+            return Ok(());
+        }
     }
 }

@@ -193,7 +193,7 @@ pub enum FindingKind {
     Blocked,
     /// A store refuses our credentials.
     Denied,
-    /// The ledger or the cache was damaged and mended.
+    /// The ledger or the cache was damaged and mended, or local content was lost.
     Damage,
 }
 

@@ -8,6 +8,7 @@ mod content;
 mod effects;
 mod links;
 mod locks;
+mod mapped;
 mod mapping;
 mod names;
 mod programs;

@@ -23,6 +23,7 @@ use bridgefs::store::memory::MemoryStore;
 use bridgefs::store::metered::{Metered, Operation, RequestCounts};
 use bridgefs::store::{Condition, ObjectMeta, SharedStore, Store};
 use bytes::Bytes;
+use nix::mount::{MntFlags, MsFlags};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -35,6 +36,10 @@ pub(crate) struct Setup {
     pub(crate) files: FsOptions,
     pub(crate) limits: Limits,
     pub(crate) mount: MountOptions,
+    /// The limit of staged content in bytes, if not a large one.
+    pub(crate) staged_bytes_max: Option<u64>,
+    /// Staged content and cache have a small disk of their own, of so many bytes.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 /// The mount and all that is behind it.
@@ -47,7 +52,28 @@ pub(crate) struct Rig {
     pub(crate) faults: PerSide<Faults>,
     counts: PerSide<Arc<RequestCounts>>,
     pub(crate) runtime: Runtime,
+    _disk: Option<SmallDisk>,
     dir: TempDir,
+}
+
+/// A disk that is full soon, taken away when it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, bytes: u64) -> SmallDisk {
+        std::fs::create_dir_all(at).expect("a directory");
+        let size = format!("size={bytes}");
+        nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .expect("a disk");
+        SmallDisk(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Files that are still open on it keep it until they are closed.
+        nix::mount::umount2(&self.0, MntFlags::MNT_DETACH).expect("unmounted");
+    }
 }
 
 impl Rig {
@@ -73,13 +99,26 @@ impl Rig {
         let metered = faulty.map(|(store, _)| Arc::new(Metered::new("a store", Arc::new(store))));
         let counts = PerSide::from_fn(|side: Side| metered[side].counts());
         let limited = metered.map(|store| Arc::new(Limited::new(store, setup.limits)) as SharedStore);
-        let bridge = runtime.block_on(start(dir.path(), limited, setup.settings));
+        let disk = setup.disk_bytes.map(|bytes| SmallDisk::mount(&dir.path().join("state/cache"), bytes));
+        let staged_bytes_max = setup.staged_bytes_max.unwrap_or(1 << 30);
+        let bridge = runtime.block_on(start(dir.path(), limited, setup.settings, staged_bytes_max));
         let tasks = runtime.block_on(async { bridge.run() });
         let fs = Fs::new(Arc::clone(&bridge), setup.files);
         let at = dir.path().join("mnt");
         std::fs::create_dir(&at).expect("a mountpoint");
         let mounted = mount(Arc::clone(&fs), &at, &setup.mount, runtime.handle().clone()).expect("a mount");
-        Rig { mounted: Some(mounted), _tasks: tasks, bridge, fs, stores, faults, counts, runtime, dir }
+        Rig {
+            mounted: Some(mounted),
+            _tasks: tasks,
+            bridge,
+            fs,
+            stores,
+            faults,
+            counts,
+            runtime,
+            _disk: disk,
+            dir,
+        }
     }
 
     /// A path in the mount.
@@ -176,15 +215,20 @@ async fn seed(store: &MemoryStore, keys: Vec<String>) {
     }
 }
 
-async fn start(dir: &Path, stores: PerSide<SharedStore>, settings: BridgeSettings) -> Arc<Bridge> {
+async fn start(
+    dir: &Path,
+    stores: PerSide<SharedStore>,
+    settings: BridgeSettings,
+    staged_bytes_max: u64,
+) -> Arc<Bridge> {
     let state = dir.join("state");
-    std::fs::create_dir(&state).expect("a state directory");
+    std::fs::create_dir_all(&state).expect("a state directory");
     let options = LedgerOptions { mode: LedgerMode::Threaded, sync: true, clock: Clock::System };
     let ledger = Arc::new(Ledger::open(&state, options).expect("a ledger"));
     let options = CacheOptions {
         bytes_max: 1 << 30,
         keep_free: KeepFree::Bytes(0),
-        staged_bytes_max: 1 << 30,
+        staged_bytes_max,
         volume: ledger.bridge_id().to_owned(),
     };
     let cache = Cache::open(&state.join("cache"), options).expect("a cache");

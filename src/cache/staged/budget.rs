@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::cache::disk;
 use crate::cache::error::NoSpace;
-use crate::clock;
+use crate::clock::{self, Instant};
 
 /// The bytes of disk that all staged files, fills and snapshots take.
 #[derive(Debug)]
@@ -19,11 +19,18 @@ pub(in crate::cache) struct Budget {
     used: AtomicU64,
     limit: u64,
     freed: Notify,
+    /// Since when somebody waits and nothing was given back.
+    stuck_since: Mutex<Option<Instant>>,
 }
 
 impl Budget {
     pub(super) fn new(limit: u64) -> Arc<Budget> {
-        Arc::new(Budget { used: AtomicU64::new(0), limit, freed: Notify::new() })
+        Arc::new(Budget {
+            used: AtomicU64::new(0),
+            limit,
+            freed: Notify::new(),
+            stuck_since: Mutex::new(None),
+        })
     }
 
     pub(in crate::cache) fn used(&self) -> u64 {
@@ -54,6 +61,27 @@ impl Budget {
             Ok(()) => Ok(()),
             Err(_elapsed) => Err(refused()),
         }
+    }
+
+    /// Waits until `wanted` more fits, or until nothing has been given back for so long as `patience`. All who
+    /// wait share that time: else thousands of pages, sent some at a time, would take thousands of times as long.
+    pub(in crate::cache) async fn wait_patiently_for(&self, wanted: u64, patience: Duration) {
+        loop {
+            let freed = self.freed.notified();
+            if self.fits(wanted) || wanted > self.limit {
+                return;
+            }
+            let since = *self.stuck_since.lock().get_or_insert_with(Instant::now);
+            if clock::timeout_at(since + patience, freed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns when something was given back, at the latest after `longest`.
+    pub(in crate::cache) async fn freed(&self, longest: Duration) {
+        // Which of the two it was the caller sees when he tries again.
+        let _ = clock::timeout(longest, self.freed.notified()).await;
     }
 }
 
@@ -91,6 +119,9 @@ impl Charge {
 
     fn give_back(&self, bytes: u64) {
         self.budget.used.fetch_sub(bytes, Ordering::SeqCst);
+        if bytes > 0 {
+            *self.budget.stuck_since.lock() = None;
+        }
         self.budget.freed.notify_waiters();
     }
 }

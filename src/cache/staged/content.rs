@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::budget::Charge;
+use super::range::Beyond;
 use crate::object::Ino;
 
 /// One staged content, from its making to its promotion or deletion.
@@ -16,6 +17,8 @@ pub(super) struct Content {
     pub(super) leases: AtomicUsize,
     /// Shared by positional writers; exclusive for what depends on the length, and for snapshots.
     pub(super) gate: RwLock<()>,
+    /// What `fallocate` took beyond the end.
+    pub(super) beyond: Mutex<Beyond>,
     len: AtomicU64,
     generation: AtomicU64,
     writers: AtomicU64,
@@ -23,6 +26,8 @@ pub(super) struct Content {
     pub(super) name_synced: AtomicBool,
     /// A sync failed: the kernel may have dropped dirty pages and would report the next sync as a success.
     pub(super) sync_failed: AtomicBool,
+    /// Something that belongs into it is lost: it must never be a version.
+    pub(super) condemned: AtomicBool,
 }
 
 impl Content {
@@ -32,11 +37,13 @@ impl Content {
             charge,
             leases: AtomicUsize::new(0),
             gate: RwLock::new(()),
+            beyond: Mutex::default(),
             len: AtomicU64::new(len),
             generation: AtomicU64::new(0),
             writers: AtomicU64::new(0),
             name_synced: AtomicBool::new(false),
             sync_failed: AtomicBool::new(false),
+            condemned: AtomicBool::new(false),
         }
     }
 

@@ -112,10 +112,8 @@ impl Lease {
     /// later sync fails as well, until the file is cut to nothing: the kernel drops what it could not
     /// write and would call the next sync a success.
     pub fn sync(&self) -> io::Result<()> {
+        self.check_whole()?;
         let content = self.content();
-        if content.sync_failed.load(Ordering::SeqCst) {
-            return Err(io::Error::other("an earlier sync of this staged file failed"));
-        }
         if let Err(error) = self.0.file.sync_data() {
             content.sync_failed.store(true, Ordering::SeqCst);
             return Err(error);
@@ -123,6 +121,27 @@ impl Lease {
         if !content.name_synced.load(Ordering::SeqCst) {
             disk::sync_dir(&self.0.area.dir)?;
             content.name_synced.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Something that belongs into this content is lost: no later sync or snapshot of it succeeds, so that it
+    /// cannot become a version.
+    pub fn condemn(&self) {
+        self.content().condemned.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether something that belongs into it is lost.
+    pub fn is_condemned(&self) -> bool {
+        self.content().condemned.load(Ordering::SeqCst)
+    }
+
+    fn check_whole(&self) -> io::Result<()> {
+        if self.is_condemned() {
+            return Err(io::Error::other("a part of what was written to this staged file is lost"));
+        }
+        if self.content().sync_failed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("an earlier sync of this staged file failed"));
         }
         Ok(())
     }
@@ -138,8 +157,9 @@ impl Lease {
         self.content().stable()
     }
 
-    /// A copy at one moment; writers wait while it is made.
+    /// A copy at one moment; writers wait while it is made. Refused where a sync is.
     pub fn snapshot(&self) -> io::Result<Snapshot> {
+        self.check_whole()?;
         let file = self.0.area.nameless_file()?;
         let charge = Charge::new(&self.0.area.budget, 0);
         let _gate = self.content().gate.write();

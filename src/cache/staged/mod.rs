@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,6 +41,8 @@ const GROWTH_UNTIL_TRIM: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct StagedArea {
     pub(super) dir: PathBuf,
+    /// Where damaged files go. There from the start, because a full disk can make no directory.
+    aside: PathBuf,
     pub(super) budget: Arc<Budget>,
     blocks: Arc<Blocks>,
     slots: Mutex<HashMap<Ino, Slot>>,
@@ -72,7 +74,11 @@ impl Slot {
 
 impl StagedArea {
     /// Takes in what an earlier process left.
-    pub(super) fn open(dir: PathBuf, bytes_max: u64, blocks: Arc<Blocks>) -> io::Result<Arc<StagedArea>> {
+    pub(super) fn open(
+        (dir, aside): (PathBuf, PathBuf),
+        bytes_max: u64,
+        blocks: Arc<Blocks>,
+    ) -> io::Result<Arc<StagedArea>> {
         let budget = Budget::new(bytes_max);
         let mut slots = HashMap::new();
         for entry in fs::read_dir(&dir)? {
@@ -81,12 +87,15 @@ impl StagedArea {
                 tracing::warn!(path = %entry.path().display(), "not a staged file, left alone");
                 continue;
             };
+            // Who took space beyond the end has gone.
+            disk::cut_beyond(&entry.path(), entry.metadata()?.len())?;
             let meta = entry.metadata()?;
             let content = Content::new(ino, meta.len(), Charge::new(&budget, disk::allocated(&meta)));
             slots.insert(ino, Slot::Closed(Arc::new(content)));
         }
         Ok(Arc::new(StagedArea {
             dir,
+            aside,
             budget,
             blocks,
             slots: Mutex::new(slots),
@@ -220,22 +229,42 @@ impl StagedArea {
     }
 
     pub(super) fn discard(&self, ino: Ino) -> io::Result<bool> {
+        Ok(self.take_away(ino, disk::remove)?.is_some())
+    }
+
+    /// It survives a power failure: what was moved away is not recovered.
+    pub(super) fn set_aside(&self, ino: Ino) -> io::Result<Option<PathBuf>> {
+        let aside = &self.aside;
+        self.take_away(ino, |path| {
+            let free = |number: &u64| !aside.join(format!("{:x}.{number}", ino.0)).exists();
+            let number = (0..).find(free).expect("fewer files than numbers");
+            let target = aside.join(format!("{:x}.{number}", ino.0));
+            fs::rename(path, &target)?;
+            disk::sync_dir(aside)?;
+            disk::sync_dir(&self.dir)?;
+            Ok(target)
+        })
+    }
+
+    /// Takes the name of a staged file away -> what `take` said of it; `None` if there is no such file. If
+    /// `take` fails it is still there.
+    fn take_away<T>(&self, ino: Ino, take: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Option<T>> {
         let mut slots = self.settled(ino);
         let Some(slot) = slots.insert(ino, Slot::Busy) else {
             slots.remove(&ino);
-            return Ok(false);
+            return Ok(None);
         };
         drop(slots);
-        let removed = disk::remove(&self.path(ino));
+        let taken = take(&self.path(ino));
         let mut slots = self.slots.lock();
-        if removed.is_ok() {
+        if taken.is_ok() {
             slots.remove(&ino);
         } else {
             slots.insert(ino, slot.settled_down());
         }
         self.settled.notify_all();
         drop(slots);
-        removed.map(|_| true)
+        taken.map(Some)
     }
 
     /// A file without a name, for a snapshot.

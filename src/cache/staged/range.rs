@@ -27,6 +27,25 @@ pub enum RangeChange {
     Punch,
 }
 
+/// Space that was taken beyond the end of a file. Never less than there is.
+#[derive(Debug, Default)]
+pub(super) struct Beyond {
+    bytes: u64,
+    end: u64,
+}
+
+impl Beyond {
+    fn add(&mut self, start: u64, end: u64) {
+        self.bytes = self.bytes.saturating_add(end.saturating_sub(start));
+        self.end = self.end.max(end);
+    }
+
+    /// How much of it lies after `at` at most: as the file grows into it, it becomes less.
+    fn after(&self, at: u64) -> u64 {
+        self.bytes.min(self.end.saturating_sub(at))
+    }
+}
+
 /// What is looked for in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
@@ -80,9 +99,11 @@ impl Lease {
     }
 
     /// By how many bytes of disk at most the file grows when `len` bytes that end at `end` are written or
-    /// allocated: what lies in space that was taken before needs none.
+    /// allocated: what lies in space that was taken before needs none. Space that lies beyond is no help.
     pub fn growth(&self, end: u64, len: u64) -> u64 {
-        self.len().max(end).saturating_sub(self.allocated()).min(len)
+        let end = self.len().max(end);
+        let usable = self.allocated().saturating_sub(self.content().beyond.lock().after(end));
+        end.saturating_sub(usable).min(len)
     }
 
     /// Changes a range without writing it. If it fails the length is what it was, and a part of the range
@@ -94,6 +115,10 @@ impl Lease {
         let writing = self.content().begin_write();
         // The length is set apart from the space: a disk that fills up halfway must not leave a longer file.
         let change_on_disk = || disk::change_range(self.file(), change.on_disk(), offset, len);
+        if change.takes_space() && change.file_end() == FileEnd::Stays {
+            // Before it is done: a part may be, if it fails.
+            self.content().beyond.lock().add(offset.max(self.len()), end);
+        }
         let mut done = self.with_room(need, change_on_disk);
         if done.is_ok() && change.file_end() == FileEnd::Reaches && end > self.len() {
             done = self.file().set_len(end).map(|()| self.content().set_len(end));

@@ -77,3 +77,31 @@ fn space_beyond_the_end_is_given_back_when_a_file_becomes_cache() {
     let used: u64 = files_below(dir.path()).iter().map(|p| allocated(&p.metadata().unwrap())).sum();
     assert!(used < MIB, "{used}");
 }
+
+#[test]
+fn space_far_beyond_the_end_pays_for_no_write_before_it() {
+    let (_dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    let keep = RangeChange::Allocate(FileEnd::Stays);
+    lease.change_range(keep, 100 * MIB, 8 * MIB).unwrap();
+    for written in 0..4 {
+        assert_eq!(lease.growth((written + 1) * MIB, MIB), MIB, "MiB {written}");
+        lease.append(&content(written, MIB)).unwrap();
+        assert!(cache.staged_bytes() >= (9 + written) * MIB);
+    }
+    lease.change_range(keep, 4 * MIB, 2 * MIB).unwrap();
+    lease.set_len(107 * MIB).unwrap();
+    assert_eq!(lease.growth(50 * MIB, MIB), MIB, "a hole takes space");
+}
+
+#[test]
+fn space_beyond_the_end_that_an_earlier_run_took_is_given_back() {
+    let (dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    lease.append(b"short").unwrap();
+    lease.change_range(RangeChange::Allocate(FileEnd::Stays), 0, 8 * MIB).unwrap();
+    drop((lease, cache));
+    let cache = super::open(dir.path());
+    assert!(cache.staged_bytes() < MIB, "{}", cache.staged_bytes());
+    assert_eq!(cache.lease(Ino(1)).unwrap().unwrap().read_at(0, 10).unwrap()[..], *b"short");
+}

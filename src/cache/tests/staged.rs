@@ -170,3 +170,47 @@ async fn at_the_deadline_there_is_no_space() {
     let mut never = Box::pin(cache.reserve(65 * MIB, LONG));
     assert!(poll!(&mut never).is_ready(), "what never fits is not waited for");
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_cannot_be_refused_wait_together_and_then_exceed_the_limit() {
+    let (_dir, cache) = new_cache();
+    cache.stage_empty(Ino(1)).unwrap().append(&content(1, 60 * MIB)).unwrap();
+    let begin = crate::clock::Instant::now();
+    for _ in 0..100 {
+        cache.reserve_or_exceed(30 * MIB, LONG).await;
+    }
+    assert_eq!(crate::clock::Instant::now() - begin, LONG, "not each after the other");
+    let mut waiting = Box::pin(cache.reserve(30 * MIB, LONG));
+    assert!(poll!(&mut waiting).is_pending(), "others are refused as ever");
+    // Something moves: then it is worth waiting again.
+    cache.stage_empty(Ino(2)).unwrap().append(&content(1, MIB)).unwrap();
+    cache.discard(Ino(2)).unwrap();
+    let mut patient = Box::pin(cache.reserve_or_exceed(30 * MIB, LONG));
+    assert!(poll!(&mut patient).is_pending());
+    cache.discard(Ino(1)).unwrap();
+    assert_eq!(poll!(&mut patient), std::task::Poll::Ready(()));
+}
+
+#[test]
+fn condemned_content_is_neither_synced_nor_copied_and_not_found_by_a_later_run() {
+    let (dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    lease.append(b"half of it").unwrap();
+    lease.condemn();
+    lease.set_len(0).unwrap();
+    assert!(lease.sync().is_err() && lease.snapshot().is_err(), "not even when it is empty");
+    lease.append(b"half of it").unwrap();
+    let aside = cache.set_aside(Ino(1)).unwrap().expect("it was there");
+    assert!(cache.lease(Ino(1)).unwrap().is_none());
+    assert_eq!(std::fs::read(&aside).unwrap(), b"half of it");
+    assert_eq!(lease.read_at(0, 4).unwrap()[..], *b"half", "who has it open keeps it");
+    let other = cache.stage_empty(Ino(1)).unwrap();
+    other.append(b"other").unwrap();
+    let second = cache.set_aside(Ino(1)).unwrap().expect("it was there");
+    assert_ne!(aside, second, "nothing is replaced");
+    drop((lease, other, cache));
+    let cache = open(dir.path());
+    assert_eq!(cache.staged_inos().unwrap(), []);
+    cache.remove_aside(&aside);
+    assert!(!aside.exists() && second.exists());
+}

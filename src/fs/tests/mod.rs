@@ -1,6 +1,7 @@
 mod access;
 mod content;
 mod history;
+mod mapped;
 mod orphans;
 mod privileges;
 mod ranges;
