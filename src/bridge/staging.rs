@@ -13,21 +13,21 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content,
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
 use crate::ledger::{Commit, Node};
-use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Version};
+use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Side, Version};
 
 /// Blocks fetched at once while content is brought in.
 const FILL_AHEAD: usize = 4;
 
-/// A file that was written after its commit is expected to be committed again within this; then the
-/// replicator does it.
+/// A file that is changed each time it is to be sent is expected to get quiet within this; then a copy of it
+/// is sent.
 const OVERDUE: Duration = Duration::from_secs(5);
 
 /// What is known of each staged file beyond its bytes.
 #[derive(Debug, Default)]
 pub(crate) struct StagingTable {
     files: Mutex<HashMap<Ino, Arc<Committed>>>,
-    /// Since when the replicator finds a file changed after its commit.
-    overtaken: Mutex<HashMap<Ino, Instant>>,
+    /// Since when an upload to a side finds the file changed after its commit, whenever it looks.
+    overtaken: Mutex<HashMap<(LinkId, Side), Instant>>,
 }
 
 /// The state of a staged file when its version was committed.
@@ -75,24 +75,25 @@ impl StagingTable {
         self.insert(ino, Committed::new(version, generation, None, digest));
     }
 
-    pub(crate) fn set_snapshot(&self, ino: Ino, version: Version, snapshot: Snapshot) {
+    pub(crate) fn set_snapshot(&self, ino: Ino, version: Version, snapshot: Snapshot) -> Arc<Committed> {
         let generation = snapshot.generation();
         let snapshot = Some(Arc::new(snapshot));
-        self.insert(ino, Committed::new(version, generation, snapshot, OnceCell::new()));
+        self.insert(ino, Committed::new(version, generation, snapshot, OnceCell::new()))
     }
 
     /// Never replaces a newer version: two commits of one file may end in either order.
-    fn insert(&self, ino: Ino, committed: Committed) {
-        self.overtaken.lock().remove(&ino);
+    fn insert(&self, ino: Ino, committed: Committed) -> Arc<Committed> {
+        let committed = Arc::new(committed);
         let mut files = self.files.lock();
         if files.get(&ino).is_none_or(|known| known.version <= committed.version) {
-            files.insert(ino, Arc::new(committed));
+            files.insert(ino, Arc::clone(&committed));
         }
+        committed
     }
 
     pub(crate) fn forget(&self, ino: Ino) {
         self.files.lock().remove(&ino);
-        self.overtaken.lock().remove(&ino);
+        Side::BOTH.iter().for_each(|side| self.arrived(LinkId::first(ino), *side));
     }
 
     /// Runs `promote` while this commit is the last one, and forgets the commit if the file is gone then.
@@ -114,10 +115,21 @@ impl StagingTable {
         Ok(())
     }
 
-    /// Whether a file has been found changed after its commit for too long.
-    pub(crate) fn is_overdue(&self, ino: Ino) -> bool {
-        let now = Instant::now();
-        now.duration_since(*self.overtaken.lock().entry(ino).or_insert(now)) >= OVERDUE
+    /// An upload found the file changed after its commit.
+    pub(crate) fn overtaken(&self, link: LinkId, side: Side) {
+        self.overtaken.lock().entry((link, side)).or_insert_with(Instant::now);
+    }
+
+    /// Whether uploads have found the file changed for too long. New commits do not count: a file that is written and
+    /// synced every second would have each of its versions overtaken by the next one, for ever.
+    pub(crate) fn is_overdue(&self, link: LinkId, side: Side) -> bool {
+        let since = self.overtaken.lock().get(&(link, side)).copied();
+        since.is_some_and(|since| since.elapsed() >= OVERDUE)
+    }
+
+    /// An upload has ended well, or is not wanted any more.
+    pub(crate) fn arrived(&self, link: LinkId, side: Side) {
+        self.overtaken.lock().remove(&(link, side));
     }
 }
 

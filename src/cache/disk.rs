@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Seek};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -171,17 +171,28 @@ fn to_off(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
 }
 
-/// Copies a whole file: shared blocks where the file system can, else inside the kernel where it can
-/// (copy_file_range, sendfile), else through memory. `to` is empty. Nobody else uses the cursor of `from`.
+/// Copies a whole file: shared blocks where the file system can, else what is written in it, so that holes stay
+/// holes. `to` is empty. Nobody else uses the cursor of `from`.
 pub(super) fn copy_content(from: &File, to: &File) -> io::Result<()> {
     let source = from.as_raw_fd().try_into().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
     // SAFETY: FICLONE takes a descriptor by value; both are open for the whole call.
     if unsafe { ioctl::ficlone(to.as_raw_fd(), source) }.is_ok() {
         return Ok(());
     }
-    let (mut source, mut target) = (from, to);
-    source.rewind()?;
-    io::copy(&mut source, &mut target).map(drop)
+    let len = from.metadata()?.len();
+    to.set_len(len)?;
+    let mut at = 0;
+    while let Some(data) = seek(from, Sought::Data, at)? {
+        let end = seek(from, Sought::Hole, data)?.unwrap_or(len);
+        at = data;
+        while at < end {
+            match copy_range(from, at, to, at, end - at)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                copied => at += copied,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a write failed because there is no room.

@@ -31,16 +31,23 @@ impl Ledger {
     /// `IsADirectory`.
     pub async fn commit(&self, ino: Ino, commit: Commit) -> LedgerResult<Version> {
         self.durable(move |tx| {
-            let mut node = nodes::required(tx.conn, ino)?;
-            require_leaf(&node)?;
-            node.version = node.version.next();
-            node.size = commit.size;
-            node.attrs.mtime = commit.mtime;
-            node.ctime = node.ctime.max(commit.ctime);
-            node.origin = Origin::Mount;
-            nodes::update(tx.conn, &node)?;
-            links::want_all(tx.conn, &node, commit.targets, tx.now)?;
-            Ok(node.version)
+            let node = nodes::required(tx.conn, ino)?;
+            commit_on(tx, node, &commit)
+        })
+        .await
+    }
+
+    /// The same of content that is newer than version `seen` and may be older than the next one -> `None` if
+    /// there is a next one: then nothing was done.
+    pub async fn commit_after(
+        &self,
+        ino: Ino,
+        seen: Version,
+        commit: Commit,
+    ) -> LedgerResult<Option<Version>> {
+        self.durable(move |tx| {
+            let node = nodes::required(tx.conn, ino)?;
+            if node.version == seen { commit_on(tx, node, &commit).map(Some) } else { Ok(None) }
         })
         .await
     }
@@ -110,6 +117,18 @@ impl Ledger {
         })
         .await
     }
+}
+
+fn commit_on(tx: &mut Tx<'_>, mut node: Node, commit: &Commit) -> LedgerResult<Version> {
+    require_leaf(&node)?;
+    node.version = node.version.next();
+    node.size = commit.size;
+    node.attrs.mtime = commit.mtime;
+    node.ctime = node.ctime.max(commit.ctime);
+    node.origin = Origin::Mount;
+    nodes::update(tx.conn, &node)?;
+    links::want_all(tx.conn, &node, commit.targets, tx.now)?;
+    Ok(node.version)
 }
 
 fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targets) -> LedgerResult<Node> {

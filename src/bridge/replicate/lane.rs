@@ -10,7 +10,7 @@ use super::{Outcome, Task};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, LedgerError, NewFinding};
-use crate::object::{LinkId, NanoTime, Side};
+use crate::object::{NanoTime, Side};
 use crate::store::ErrorKind;
 
 /// The pauses between tries of one task double from the first to the last.
@@ -26,7 +26,7 @@ const FAILURES_IN_A_ROW: u32 = 8;
 
 /// So many failures in a row of one task, which take some minutes, and a person is told; then after as many
 /// again.
-const STUCK_TRIES: u32 = 10;
+pub(super) const STUCK_TRIES: u32 = 10;
 
 /// Tasks whose failures are remembered; beyond, all begin again with the first pause.
 const REMEMBERED_MAX: usize = 10_000;
@@ -254,23 +254,6 @@ impl Bridge {
         if let Err(error) = recorded {
             tracing::warn!(%side, %error, "a failure could not be recorded");
         }
-    }
-
-    /// One file fails again and again on a store that takes others: it is not the store that is waited for.
-    async fn report_stuck(&self, side: Side, name: LinkId, error: &BridgeError) -> BridgeResult<()> {
-        let has_own_report = matches!(error.store_kind(), Some(ErrorKind::Denied | ErrorKind::Throttled));
-        if has_own_report || self.replicator.acceptance(side).refuses() {
-            return Ok(());
-        }
-        let Some(key) = blocking(|| self.ledger.key_of(name))? else { return Ok(()) };
-        let detail = format!(
-            "the {side} store answers, but has not taken the last change of this file in {STUCK_TRIES} tries or more: \
-             {error}. The change is kept, on the other store or in the state directory of this host, and is tried \
-             again. Look in the bucket at what stands under this key, also with a slash at its end and below \
-             it, and who writes there; move what does not come from the mount out of the way."
-        );
-        let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key: Some(key), detail };
-        Ok(self.ledger.find(finding).await?)
     }
 
     /// Who waits for an acknowledgement may have waited long enough for this store.

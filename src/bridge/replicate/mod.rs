@@ -9,6 +9,7 @@
 //! | `source` | the content of an upload, and one pass over it |
 //! | `upload` | content to a store, in one request or in parts |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
+//! | `refusal` | what does not arrive, and what a person is told |
 //! | `remove` | one deletion on one store |
 //! | `quiet` | what has just changed waits a moment |
 //! | `acceptance` | whether a store takes what it is sent |
@@ -36,6 +37,7 @@ mod lane;
 mod leftovers;
 mod locks;
 mod quiet;
+mod refusal;
 mod remove;
 mod source;
 mod sync;

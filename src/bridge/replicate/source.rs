@@ -13,7 +13,7 @@ use crate::bridge::staging::Committed;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::{Lease, Region, Snapshot};
 use crate::ledger::{Commit, Node};
-use crate::object::{ContentDigest, ContentHasher, Side};
+use crate::object::{ContentDigest, ContentHasher, Side, Version};
 
 /// What is read of a file at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -23,6 +23,8 @@ const PIECE_BYTES: u64 = 16 << 20;
 /// A content that will not change while it is sent.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// The version that it is: newer than the node's when the task began, if a copy had to be made.
+    pub(super) version: Version,
     pub(super) bytes: SourceBytes,
     pub(super) digest: Arc<ContentDigest>,
 }
@@ -121,14 +123,20 @@ impl Bridge {
         if node.kind.is_fixed() {
             let bytes = Bytes::from(node.target.clone().unwrap_or_default().into_vec());
             let digest = Arc::new(ContentDigest::of(&bytes));
-            return Ok(Some(Source { bytes: SourceBytes::Fixed(bytes), digest }));
+            return Ok(Some(Source { version: node.version, bytes: SourceBytes::Fixed(bytes), digest }));
         }
         let lease = match self.staged(node.ino)? {
             Some(lease) => lease,
             None => self.bring_back(situation).await?,
         };
-        let Some(committed) = self.staging.get(node.ino).filter(|c| c.version == node.version) else {
-            return self.commit_leftover(node, &lease).await;
+        let is_overdue = self.staging.is_overdue(node.link, side);
+        let is_quiet = |c: &Committed| c.generation == lease.generation() && !is_overdue;
+        let committed = match self.staging.get(node.ino).filter(|c| c.version == node.version) {
+            Some(committed) if committed.snapshot.is_some() || is_quiet(&committed) => committed,
+            known => match self.hold_still(side, node, &lease, known.as_deref()).await? {
+                Some(copied) => copied,
+                None => return Ok(None),
+            },
         };
         let bytes = match &committed.snapshot {
             Some(snapshot) => SourceBytes::Snapshot(Arc::clone(snapshot)),
@@ -140,15 +148,12 @@ impl Bridge {
         };
         let pass = async || self.digest(&bytes, go_on).await.map(Arc::new);
         match committed.digest.get_or_try_init(pass).await {
-            Ok(digest) if bytes.is_unchanged() && digest.size == node.size => {
-                Ok(Some(Source { bytes, digest: Arc::clone(digest) }))
+            Ok(digest) if bytes.is_unchanged() => {
+                let digest = Arc::clone(digest);
+                Ok(Some(Source { version: committed.version, bytes, digest }))
             }
             Err(error) if error.kind() != BridgeErrorKind::Stale => Err(error),
-            Ok(_) | Err(_) if !self.still_puts(side, situation)? => Ok(None),
-            Ok(_) | Err(_) => match &bytes {
-                SourceBytes::Staged(lease, _) => self.commit_leftover(node, lease).await,
-                SourceBytes::Fixed(_) | SourceBytes::Snapshot(_) => Ok(None),
-            },
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 
@@ -162,23 +167,33 @@ impl Bridge {
         }
     }
 
-    /// The staged file differs from the version that was committed: somebody goes on writing, and will
-    /// commit. If that takes too long, a copy of the file as it is now is committed in its place, so that
+    /// The staged file differs from the version that was committed (`known`, if it was by this run): somebody goes
+    /// on writing, and will be done. If that takes too long, a copy of the file as it is now is sent, so that
     /// a file which is never quiet still reaches the stores.
-    async fn commit_leftover(&self, node: &Node, lease: &Lease) -> BridgeResult<Option<Source>> {
-        if !self.staging.is_overdue(node.ino) {
+    async fn hold_still(
+        &self,
+        side: Side,
+        node: &Node,
+        lease: &Lease,
+        known: Option<&Committed>,
+    ) -> BridgeResult<Option<Arc<Committed>>> {
+        if !self.staging.is_overdue(node.link, side) {
             return Ok(None);
         }
         let snapshot =
             blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
+        if known.is_some_and(|known| known.generation == snapshot.generation()) {
+            return Ok(Some(self.staging.set_snapshot(node.ino, node.version, snapshot)));
+        }
         let _route = self.flips.read().await;
         let targets = self.targets_of(node.ino)?;
         let now = self.clock.now();
         let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
-        let version = self.ledger.commit(node.ino, commit).await?;
-        self.staging.set_snapshot(node.ino, version, snapshot);
-        self.replicator.wake_all();
-        Ok(None)
+        // Whoever writes may have committed more than the copy has.
+        let Some(version) = self.ledger.commit_after(node.ino, node.version, commit).await? else {
+            return Ok(None);
+        };
+        Ok(Some(self.staging.set_snapshot(node.ino, version, snapshot)))
     }
 
     /// One pass over a staged file that was just brought in.
@@ -248,9 +263,7 @@ mod tests {
             let mut pass = Pass::default();
             while pass.advance(&bytes).expect("read") {}
             assert_eq!(pass.hasher.finish(), digest);
-            // A copy may have no holes: that is for the disk to say.
-            let is_sparse = matches!(bytes, SourceBytes::Staged(..));
-            assert!(!is_sparse || pass.read < PIECE_BYTES, "{} bytes were read", pass.read);
+            assert!(pass.read < PIECE_BYTES, "{} bytes were read", pass.read);
         }
     }
 }

@@ -2,11 +2,8 @@
 
 use super::Outcome;
 use super::condition::Write;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Routing, blocking, router};
-use crate::ledger::{
-    BlockReason, FindingKind, NewFinding, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
-    TombstoneState,
-};
+use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
+use crate::ledger::{NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState, TombstoneState};
 use crate::object::{
     Digest, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
 };
@@ -428,51 +425,6 @@ impl Bridge {
         Ok(Outcome::Done)
     }
 
-    /// A store that will never take the object is a finding, not a task for ever.
-    async fn refused(&self, side: Side, situation: &Situation, error: BridgeError) -> BridgeResult<Outcome> {
-        let Some(reason) = block_reason(&error) else { return Err(error) };
-        let version = situation.node.version;
-        if reason == BlockReason::SourceLost {
-            return self.lost_everywhere(side, situation, error).await;
-        }
-        let kept = match situation.replica(side.other()) {
-            Some(replica) if replica.receipt.version == version => "The other store has it",
-            Some(_) | None => {
-                "Its content stays in the state directory of this host until the other store has it"
-            }
-        };
-        let detail = format!(
-            "the {side} store will not take version {version} of this file: {error}. {kept}. \
-             Rename it, or free the object in the store; any change of the file makes the bridge try again."
-        );
-        let key = Some(situation.key.clone());
-        let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.link, side, reason, finding).await?;
-        self.acks.wake(situation.node.ino);
-        Ok(Outcome::Done)
-    }
-
-    /// No store and no local file has the version any more. The other store's deletion or replacement has its own
-    /// finding; this one says what it means.
-    async fn lost_everywhere(
-        &self,
-        side: Side,
-        situation: &Situation,
-        error: BridgeError,
-    ) -> BridgeResult<Outcome> {
-        let detail = format!(
-            "version {} of this file is nowhere any more: {error}. It was confirmed by a store before, so somebody removed \
-             or replaced it there without the mount. Restore it from a backup or from the bucket's old versions, \
-             and write it through the mount; or remove the file.",
-            situation.node.version
-        );
-        let key = Some(situation.key.clone());
-        let finding = NewFinding { kind: FindingKind::Missing, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.link, side, BlockReason::SourceLost, finding).await?;
-        self.acks.wake(situation.node.ino);
-        Ok(Outcome::Done)
-    }
-
     /// The id of the upload of a node's current version.
     pub(crate) fn op_id(&self, node: &Node) -> OpId {
         OpId::new(self.ledger.bridge_id(), node.ino, node.version)
@@ -487,22 +439,5 @@ impl Bridge {
         user.insert("bridgefs_op".to_owned(), self.op_id(node).as_str().to_owned());
         user.extend(xattrs.to_entry().map(|entry| (XATTRS_ENTRY.to_owned(), entry)));
         Ok(ObjectMeta { content_type: None, user })
-    }
-}
-
-/// Why trying again cannot help, if it cannot.
-fn block_reason(error: &BridgeError) -> Option<BlockReason> {
-    match error.store_kind() {
-        Some(ErrorKind::Unsupported) => Some(BlockReason::Unsupported),
-        Some(ErrorKind::Locked) => Some(BlockReason::Locked),
-        Some(
-            ErrorKind::NotFound
-            | ErrorKind::PreconditionFailed
-            | ErrorKind::Unavailable
-            | ErrorKind::Throttled
-            | ErrorKind::Denied
-            | ErrorKind::Corrupt,
-        ) => None,
-        None => (error.kind() == BridgeErrorKind::Stale).then_some(BlockReason::SourceLost),
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::bridge::ack::Patience;
 use crate::bridge::{
     AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, ContentTimes, Drained, StoreHandle,
 };
 use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
-use crate::clock::{Clock, Instant, timeout};
+use crate::clock::{Clock, Instant, sleep, timeout};
 use crate::ledger::{Ledger, LedgerMode, LedgerOptions, NewNode};
 use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use crate::stage::Stage;
@@ -47,7 +48,10 @@ impl Rig {
         let counts = metered.counts();
         let new = Arc::clone(&memory.new) as SharedStore;
         let stores = PerSide { old: handle(Arc::new(metered)), new: handle(new) };
-        let options = LedgerOptions { mode: LedgerMode::Threaded, sync: false, clock: clock.clone() };
+        // Where time is paused, it would run on while another thread works.
+        let on_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let mode = if on_threads { LedgerMode::Threaded } else { LedgerMode::Inline };
+        let options = LedgerOptions { mode, sync: false, clock: clock.clone() };
         let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
         let volume = ledger.bridge_id().to_owned();
         let keep_free = KeepFree::Bytes(0);
@@ -188,4 +192,22 @@ async fn an_upload_in_parts_ends_when_its_file_is_written_again_and_the_new_cont
     assert_eq!(rig.counts.of(Operation::CompleteUpload), 0);
     let stored: Vec<usize> = rig.stored.snapshot().into_values().map(|(body, _)| body.len()).collect();
     assert_eq!(stored, [7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_committed_again_faster_than_it_can_be_sent_still_arrives() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Delay(Duration::from_secs(2))).on(&[Operation::PutPart]));
+    let mut len = 20 * MIB;
+    let lease = rig.commit("busy", len).await;
+    while rig.stored.snapshot().is_empty() {
+        assert!(len < 20 * MIB + 1000, "none of {len} versions has arrived");
+        len += 1;
+        rig.commit_again(&lease, len).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    drop(lease);
+    rig.drained().await;
+    let stored: Vec<u64> = rig.stored.snapshot().into_values().map(|(body, _)| body.len() as u64).collect();
+    assert_eq!(stored, [len]);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::condition::{Placed, Write};
-use super::source::Source;
+use super::source::{Source, SourceBytes};
 use super::sync::Situation;
 use super::{MEMORY_UNIT, Outcome};
 use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking};
@@ -39,10 +39,8 @@ impl Bridge {
         let Some(source) = self.source(side, situation).await? else {
             return self.not_now(side, situation);
         };
-        // Bringing the content back may have read the attributes for the first time.
-        let situation = &match self.situation(situation.node.link)? {
-            Some(now) if now.node.version == situation.node.version && now.key == situation.key => now,
-            Some(_) | None => return Ok(Outcome::Later("it was changed meanwhile")),
+        let Some(situation) = &self.situation_of(&source, situation)? else {
+            return self.not_now(side, situation);
         };
         let mut meta = self.meta_of(situation)?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
@@ -53,7 +51,7 @@ impl Bridge {
             let _memory = self.upload_memory(size).await;
             let body = source.bytes.read(0, usize::try_from(size).expect("fits in one request"))?;
             if !source.bytes.is_unchanged() || body.len() as u64 != size {
-                return Ok(Outcome::Later("it was written while it was read"));
+                return self.not_now(side, situation);
             }
             self.replace(side, &situation.key, &op, first, Write::Put(&body, &meta)).await
         } else {
@@ -63,6 +61,7 @@ impl Bridge {
             }
         };
         let placed = sent?;
+        self.staging.arrived(situation.node.link, side);
         let attr_version = if placed.meta_is_current { situation.node.attr_version } else { 0 };
         self.record_receipt(side, situation, placed.etag, attr_version, Some((*source.digest).clone())).await
     }
@@ -70,8 +69,27 @@ impl Bridge {
     /// Nothing was sent, because the content is being written or is not wanted here any more: then the ledger
     /// says what is.
     fn not_now(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
-        let wanted = self.still_puts(side, situation)?;
-        Ok(if wanted { Outcome::Later("it is being written") } else { Outcome::Done })
+        let link = situation.node.link;
+        if self.still_puts(side, situation)? {
+            self.staging.overtaken(link, side);
+            return Ok(Outcome::Later("it is being written"));
+        }
+        self.staging.arrived(link, side);
+        Ok(Outcome::Done)
+    }
+
+    /// What is sent with this content. Bringing it back may have read the attributes for the first time; a copy is sent
+    /// as the version that it is, though there may be newer ones by now. `None`: it is overtaken.
+    fn situation_of(&self, source: &Source, begun: &Situation) -> BridgeResult<Option<Situation>> {
+        let now = self.situation(begun.node.link)?.filter(|now| now.key == begun.key);
+        let Some(mut now) = now else { return Ok(None) };
+        let is_copy = matches!(source.bytes, SourceBytes::Snapshot(_));
+        if now.node.version != source.version && !is_copy {
+            return Ok(None);
+        }
+        now.node.version = source.version;
+        now.node.size = source.digest.size;
+        Ok(Some(now))
     }
 
     /// The store may have the content under another name of the file: then it is copied there and not sent

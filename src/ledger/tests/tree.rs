@@ -226,3 +226,14 @@ fn exchanged_files_wait_for_each_other_and_end_up_under_their_own_keys() {
     assert_eq!(fixture.grave(Side::Old, "b"), None);
     fixture.assert_clean();
 }
+
+#[test]
+fn a_copy_that_was_overtaken_by_a_commit_is_not_committed_over_it() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    let commit = |size| Commit { size, mtime: NOW, ctime: NOW, targets: BOTH };
+    let next = run(fixture.commit_after(file.ino, file.version, commit(20))).expect("committed");
+    assert_eq!(next, Some(file.version.next()));
+    assert_eq!(run(fixture.commit_after(file.ino, file.version, commit(30))).expect("asked"), None);
+    assert_eq!(fixture.at("a").expect("there").size, 20);
+}
