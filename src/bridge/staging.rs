@@ -36,6 +36,8 @@ pub(crate) struct Committed {
     pub(crate) version: Version,
     /// The lease's generation before the commit: while it is unchanged, the file is that version.
     pub(crate) generation: u64,
+    /// When it was noted here.
+    since: Instant,
     /// The version is this copy, because the file itself is never quiet.
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// One pass over the content, shared by the uploads to both stores.
@@ -51,7 +53,19 @@ impl Committed {
         snapshot: Option<Arc<Snapshot>>,
         digest: OnceCell<Arc<ContentDigest>>,
     ) -> Committed {
-        Committed { version, generation, snapshot, digest, digested: AtomicU64::new(0) }
+        Committed {
+            version,
+            generation,
+            since: Instant::now(),
+            snapshot,
+            digest,
+            digested: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there has been time enough to see that nobody goes on writing.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.since.elapsed() >= OVERDUE
     }
 
     #[cfg(test)]

@@ -26,14 +26,13 @@ fn read_write(path: &Path) -> File {
 /// Makes a file of zeros so long, and maps it.
 fn mapped(path: &Path, len: usize) -> (File, Mapping) {
     let file = read_write(path);
-    file.set_len(len as u64).expect("lengthened");
-    let mapping = Mapping::shared(&file, len);
+    let mapping = Mapping::lengthened(&file, len);
     (file, mapping)
 }
 
 /// Stores one byte in each page.
-fn store_everywhere(mapping: &Mapping, len: usize) {
-    (0..len).step_by(PAGE).for_each(|at| mapping.set(at, 7));
+fn store_everywhere(mapping: &mut Mapping, len: usize) {
+    mapping.set_each((0, len), PAGE, 7);
 }
 
 fn pages_without_it(bytes: &[u8]) -> usize {
@@ -73,11 +72,12 @@ fn what_was_stored_beyond_the_limit_of_staged_content_is_stored_whole() {
     let rig = Rig::with(Setup { staged_bytes_max: Some(MIB as u64), ..impatient() });
     let len = 16 * MIB;
     for (name, is_closed_first) in [("closed-first", true), ("unmapped-first", false)] {
-        let (file, mapping) = mapped(&rig.at(name), len);
-        store_everywhere(&mapping, len);
+        let (file, mut mapping) = mapped(&rig.at(name), len);
+        store_everywhere(&mut mapping, len);
         if is_closed_first {
             drop(file);
-            store_everywhere(&mapping, len);
+            mapping.close();
+            store_everywhere(&mut mapping, len);
             drop(mapping);
         } else {
             drop(mapping);
@@ -94,41 +94,29 @@ fn what_was_stored_beyond_the_limit_of_staged_content_is_stored_whole() {
 #[test]
 fn a_store_after_the_close_is_committed_when_the_mapping_ends() {
     let rig = Rig::new();
-    let (file, mapping) = mapped(&rig.at("f"), 2 * PAGE);
+    let (file, mut mapping) = mapped(&rig.at("f"), 2 * PAGE);
     mapping.set(0, 7);
     drop(file);
+    mapping.close();
     mapping.set(PAGE, 7);
     drop(mapping);
     wait_until_closed(&rig);
     assert_eq!(pages_without_it(&stored(&rig, "f")), 0);
 }
 
-/// Lengthens a file, and has a child process store in all of it and end, or be ended by SIGBUS because the
-/// disk is full before it is done, as on ext4.
-fn store_in_a_child(path: &Path, len: usize) -> File {
+/// Lengthens a file, and has a process store in all of it and end, or be ended by SIGBUS because the disk is
+/// full before it is done, as on ext4.
+fn store_all_or_die(path: &Path, len: usize) -> File {
     let file = read_write(path);
-    file.set_len(len as u64).expect("lengthened");
-    // SAFETY: the child only maps, stores, and ends without running anything else of this process.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        // SAFETY: a call without pointers: no core of this process is wanted.
-        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
-        store_everywhere(&Mapping::shared(&file, len), len);
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(0) };
-    }
-    assert!(child > 0, "fork: {}", io::Error::last_os_error());
-    // SAFETY: a child of this process, whose status is not wanted.
-    let ended = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-    assert_eq!(ended, child);
+    Mapping::lengthened(&file, len).set_each_or_die((0, len), PAGE, 7);
     file
 }
 
 /// A file that is stored, and is being changed through a mapping by more than the disk can hold.
 fn overfilled(rig: &Rig) -> File {
     fs::write(rig.at("f"), b"before").expect("written");
-    assert_eq!(stored(rig, "f"), b"before");
-    store_in_a_child(&rig.at("f"), 32 * MIB)
+    assert!(stored(rig, "f") == b"before");
+    store_all_or_die(&rig.at("f"), 32 * MIB)
 }
 
 #[test]
@@ -149,9 +137,9 @@ fn what_the_disk_cannot_take_is_told_to_all_and_the_version_before_stays() {
     wait_until_closed(&rig);
     let finding = rig.bridge.findings(false, 10).expect("read").remove(0);
     assert_eq!((finding.kind, finding.key.as_deref()), (FindingKind::Damage, Some("f")));
-    assert_eq!(fs::read(rig.at("f")).expect("read"), b"before");
+    assert!(fs::read(rig.at("f")).expect("read") == b"before");
     assert_eq!(fs::metadata(rig.at("f")).expect("there").len(), 6);
-    assert_eq!(stored(&rig, "f"), b"before");
+    assert!(stored(&rig, "f") == b"before");
     fs::write(rig.at("g"), vec![1; 4 * MIB]).expect("the disk has room again");
 }
 
@@ -159,10 +147,10 @@ fn what_the_disk_cannot_take_is_told_to_all_and_the_version_before_stays() {
 fn nobody_needs_to_be_told_for_the_version_before_to_stay() {
     let rig = Rig::with(Setup { disk_bytes: Some(8 << 20), ..impatient() });
     drop(overfilled(&rig));
-    drop(store_in_a_child(&rig.at("new"), 32 * MIB));
+    drop(store_all_or_die(&rig.at("new"), 32 * MIB));
     wait_until_closed(&rig);
-    assert_eq!(fs::read(rig.at("f")).expect("read"), b"before");
-    assert_eq!(stored(&rig, "f"), b"before");
+    assert!(fs::read(rig.at("f")).expect("read") == b"before");
+    assert!(stored(&rig, "f") == b"before");
     assert_eq!(fs::read(rig.at("new")).expect("read"), b"");
     assert_eq!(stored(&rig, "new"), b"");
     assert_eq!(rig.bridge.findings(false, 10).expect("read").len(), 2);
@@ -198,7 +186,7 @@ fn a_time_that_is_set_after_a_store_holds_and_a_store_after_it_is_seen() {
     let rig = Rig::new();
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     let mtime = || fs::metadata(rig.at("f")).expect("there").modified().expect("known");
-    let (file, mapping) = mapped(&rig.at("f"), 2 * PAGE);
+    let (file, mut mapping) = mapped(&rig.at("f"), 2 * PAGE);
     mapping.set(0, 7);
     file.set_times(FileTimes::new().set_modified(long_ago)).expect("set");
     mapping.sync();
@@ -227,7 +215,7 @@ fn bytes_that_a_mapping_put_behind_the_end_become_content_when_the_file_grows() 
     for (way, grow) in ways {
         let file = read_write(&rig.at(way));
         file.write_all_at(&[1; 100], 0).expect("written");
-        let mapping = Mapping::shared(&file, PAGE);
+        let mut mapping = Mapping::shared(&file, PAGE);
         mapping.set(200, 7);
         file.sync_all().expect("synced");
         assert_eq!(stored(&rig, way), [1; 100], "as long as it does not grow, it has its length");

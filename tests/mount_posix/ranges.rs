@@ -109,7 +109,7 @@ fn a_mapping_sees_what_was_punched_zeroed_and_copied() {
         let (file, other) = (read_write(&dir.join("f")), read_write(&dir.join("g")));
         file.write_all_at(&[7; 65_536], 0).expect("written");
         other.write_all_at(&[9; 65_536], 0).expect("written");
-        let (mapping, theirs) = (Mapping::shared(&file, 65_536), Mapping::shared(&other, 65_536));
+        let (mut mapping, mut theirs) = (Mapping::shared(&file, 65_536), Mapping::shared(&other, 65_536));
         mapping.set(5_000, 1);
         mapping.set(30_000, 2);
         theirs.set(100, 3);
@@ -155,7 +155,7 @@ fn what_a_mapping_wrote_into_a_hole_is_data_at_once() {
     rig.same_as_native(|dir| {
         let file = read_write(&dir.join("f"));
         file.set_len(1 << 20).expect("lengthened");
-        let mapping = Mapping::shared(&file, 1 << 20);
+        let mut mapping = Mapping::shared(&file, 1 << 20);
         mapping.set(500_000, 1);
         let first = lseek(&file, 0, Whence::SeekData);
         mapping.set(900_000, 1);

@@ -99,7 +99,7 @@ fn copy(path: &Path) -> io::Result<()> {
 }
 
 fn write_through_a_mapping(path: &Path) -> io::Result<()> {
-    let mapping = Mapping::shared(&read_write(path)?, 7);
+    let mut mapping = Mapping::shared(&read_write(path)?, 7);
     mapping.set(0, 65);
     mapping.sync();
     Ok(())

@@ -56,7 +56,7 @@ fn direct_reads_and_writes_of_any_length_and_place_are_right_beside_buffered_one
     let (direct, buffered) = (open(libc::O_DIRECT).expect("opened"), open(0).expect("opened"));
     let mapping_len = 12 << 20;
     buffered.set_len(u64::try_from(mapping_len).expect("fits")).expect("lengthened");
-    let mapping = Mapping::shared(&buffered, mapping_len);
+    let mut mapping = Mapping::shared(&buffered, mapping_len);
     let mut expected = vec![0; mapping_len];
     for (seed, (offset, len)) in PIECES.into_iter().enumerate() {
         let at = usize::try_from(offset).expect("fits");

@@ -130,7 +130,7 @@ impl Bridge {
             None => self.bring_back(situation).await?,
         };
         let is_overdue = self.staging.is_overdue(node.link, side);
-        let is_quiet = |c: &Committed| c.generation == lease.generation() && !is_overdue;
+        let is_quiet = |c: &Committed| c.generation == lease.generation() && (!is_overdue || c.is_settled());
         let committed = match self.staging.get(node.ino).filter(|c| c.version == node.version) {
             Some(committed) if committed.snapshot.is_some() || is_quiet(&committed) => committed,
             known => match self.hold_still(side, node, &lease, known.as_deref()).await? {
@@ -180,8 +180,14 @@ impl Bridge {
         if !self.staging.is_overdue(node.link, side) {
             return Ok(None);
         }
-        let snapshot =
-            blocking(|| lease.snapshot()).map_err(|e| BridgeError::from_disk("copy a staged file", e))?;
+        let snapshot = match blocking(|| lease.snapshot()) {
+            Ok(snapshot) => snapshot,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::info!(ino = %node.ino, "no room for a copy of a busy file: it is sent when it is quiet");
+                return Ok(None);
+            }
+            Err(error) => return Err(BridgeError::from_disk("copy a staged file", error)),
+        };
         if known.is_some_and(|known| known.generation == snapshot.generation()) {
             return Ok(Some(self.staging.set_snapshot(node.ino, node.version, snapshot)));
         }

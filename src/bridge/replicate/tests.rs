@@ -23,6 +23,8 @@ use crate::store::memory::MemoryStore;
 use crate::store::metered::{Metered, Operation, RequestCounts};
 
 const MIB: u64 = 1 << 20;
+/// What may be staged in all.
+const STAGED_MAX: u64 = 64 * MIB;
 /// So much takes minutes at the least.
 const HUGE: u64 = 4 << 40;
 /// Long enough for anything else.
@@ -55,7 +57,7 @@ impl Rig {
         let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
         let volume = ledger.bridge_id().to_owned();
         let keep_free = KeepFree::Bytes(0);
-        let options = CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume };
+        let options = CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: STAGED_MAX, volume };
         let cache = Cache::open(&dir.path().join("cache"), options).expect("a cache");
         let settings = BridgeSettings { ack: AckPolicy::Primary, ..BridgeSettings::default() };
         let bridge = Bridge::start(BridgeParts { ledger, cache, stores, clock, settings }).await;
@@ -210,4 +212,24 @@ async fn a_file_that_is_committed_again_faster_than_it_can_be_sent_still_arrives
     rig.drained().await;
     let stored: Vec<u64> = rig.stored.snapshot().into_values().map(|(body, _)| body.len() as u64).collect();
     assert_eq!(stored, [len]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_file_of_which_there_is_no_room_for_a_copy_is_sent_when_it_is_quiet() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Delay(Duration::from_secs(2))).on(&[Operation::PutPart]));
+    let lease = rig.commit("busy", 20 * MIB).await;
+    // What is left of the limit is less than the busy file has.
+    let other = rig.bridge.stage_empty(Ino(1 << 40)).expect("a staged file");
+    let bytes = vec![1; usize::try_from(STAGED_MAX - 10 * MIB).expect("fits")];
+    other.write_at(0, &bytes).expect("written");
+    lease.write_at(0, &bytes[..usize::try_from(9 * MIB).expect("fits")]).expect("written");
+    for more in 1..40 {
+        rig.commit_again(&lease, 20 * MIB + more).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert!(rig.stored.snapshot().is_empty(), "no copy was made");
+    drop(lease);
+    rig.drained().await;
+    assert_eq!(rig.stored.snapshot().len(), 1);
 }

@@ -37,7 +37,7 @@ impl Budget {
         self.used.load(Ordering::SeqCst)
     }
 
-    fn fits(&self, wanted: u64) -> bool {
+    pub(super) fn fits(&self, wanted: u64) -> bool {
         self.used().saturating_add(wanted) <= self.limit
     }
 

@@ -157,9 +157,15 @@ impl Lease {
         self.content().stable()
     }
 
-    /// A copy at one moment; writers wait while it is made. Refused where a sync is.
+    /// A copy at one moment; writers wait while it is made. Refused where a sync is, and as `StorageFull` where it
+    /// would take the room of what programs write: as much as it takes must be left.
     pub fn snapshot(&self) -> io::Result<Snapshot> {
         self.check_whole()?;
+        let need = disk::allocated(&self.0.file.metadata()?);
+        if !self.0.area.budget.fits(need) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.area.blocks.leave_room_for_ledger(need.saturating_mul(2))?;
         let file = self.0.area.nameless_file()?;
         let charge = Charge::new(&self.0.area.budget, 0);
         let _gate = self.content().gate.write();
