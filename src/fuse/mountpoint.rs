@@ -122,17 +122,16 @@ fn unescape(path: &str) -> String {
     octals.iter().fold(path.to_owned(), |path, (code, char)| path.replace(code, char))
 }
 
-/// Makes sure that `path` can be mounted on -> its absolute form. A dead mount that an earlier daemon
-/// left behind is taken away first.
+/// Makes sure that `path` can be mounted on -> its absolute form. A dead mount that an earlier daemon left behind
+/// is no hindrance, and stays until [`make_free`]: as long as it is there, programs get errors, and without it
+/// they would write into the directory below.
 pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
     let path = absolute(path)?;
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
     let mounted = mounted_at(&path).map_err(|e| other("reading /proc/self/mountinfo", e))?;
     if let Some(line) = mounted {
         match (is_dead(&path), line.fs_type == FS_TYPE) {
-            (true, true) => {
-                umount2(&path, MntFlags::MNT_DETACH).map_err(|e| other("removing a dead mount", e.into()))?;
-            }
+            (true, true) => return Ok(path),
             (true, false) => return Err(MountError::DeadForeign { path, fs_type: line.fs_type }),
             (false, true) => return Err(MountError::AlreadyMounted(path)),
             (false, false) => {}
@@ -144,6 +143,26 @@ pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
         None => Ok(path),
         Some(_) => Err(MountError::NotEmpty(path)),
     }
+}
+
+/// Takes away dead mounts of earlier daemons, to be mounted in their place at once. What programs managed to write
+/// into the directory below is said, and no reason to stay away: they are writing.
+pub(super) fn make_free(path: &Path) -> Result<(), MountError> {
+    let other = |what, source| MountError::Other { what, path: path.to_owned(), source };
+    let mut was_dead = false;
+    while is_mounted(path).map_err(|e| other("reading /proc/self/mountinfo", e))? && is_dead(path) {
+        umount2(path, MntFlags::MNT_DETACH).map_err(|e| other("removing a dead mount", e.into()))?;
+        was_dead = true;
+    }
+    if was_dead && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        tracing::warn!(
+            mountpoint = %path.display(),
+            "there are files in the directory below the mountpoint, written while nothing was mounted: they are on no store, \
+             and hidden by the mount. Look at them through a bind mount of the parent directory, and copy what is wanted \
+             into the mount"
+        );
+    }
+    Ok(())
 }
 
 /// Whether nobody serves the mount any more. Asked with `statfs`, which the kernel never answers by itself:

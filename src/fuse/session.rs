@@ -85,6 +85,7 @@ pub fn mount(
 ) -> Result<Mounted, MountError> {
     let path = mountpoint::prepare(mountpoint)?;
     let device = open_device()?;
+    mountpoint::make_free(&path)?;
     mount_device(&device, &path, options)?;
     let other = |what, source| MountError::Other { what, path: path.clone(), source };
     let at = path.clone();

@@ -281,6 +281,25 @@ fn a_mount_whose_daemon_was_killed_is_taken_over_with_what_it_acknowledged() {
 }
 
 #[test]
+fn a_dead_mount_stays_until_it_can_be_replaced_so_that_nobody_writes_into_the_directory_below() {
+    let place = Place::new();
+    assert_eq!(place.mount().0, 0);
+    kill(place.daemon_pid(), Signal::SIGKILL).expect("killed");
+    while fs::metadata(place.at("mnt")).is_ok() {}
+    let (ledger, aside) = (place.at("state/ledger.db"), place.at("state/aside"));
+    fs::rename(&ledger, &aside).expect("renamed");
+    fs::create_dir(&ledger).expect("made");
+    assert_ne!(place.mount().0, 0, "there is no ledger");
+    assert!(fs::write(place.at("mnt/lost"), "lost").is_err());
+    fs::remove_dir(&ledger).expect("removed");
+    fs::rename(&aside, &ledger).expect("renamed");
+    assert_eq!(place.mount().0, 0);
+    assert!(!place.at("mnt/lost").exists());
+    assert_eq!(place.run(&["umount", &place.text("mnt")]).0, 0);
+    assert_eq!(fs::read_dir(place.at("mnt")).expect("read").count(), 0);
+}
+
+#[test]
 fn extended_attributes_are_there_after_a_kill_and_in_both_folders() {
     let place = Place::new();
     assert_eq!(place.mount().0, 0);
