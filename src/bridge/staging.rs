@@ -218,7 +218,7 @@ impl Bridge {
         }
         self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
-        self.reserve_within(keep, at_limit).await?;
+        self.reserve(keep, at_limit).await?;
         let disk = |e| BridgeError::from_disk("write a staged file", e);
         let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
         let into = &fill;
@@ -245,24 +245,19 @@ impl Bridge {
     }
 
     /// Waits until `bytes` more may be staged.
-    pub async fn reserve(&self, bytes: u64) -> BridgeResult<()> {
-        self.reserve_within(bytes, AtLimit::Refuse).await
-    }
-
-    /// The same, for what may be beyond the limit.
-    pub async fn reserve_within(&self, bytes: u64, at_limit: AtLimit) -> BridgeResult<()> {
+    pub async fn reserve(&self, bytes: u64, at_limit: AtLimit) -> BridgeResult<()> {
+        let deadline = self.settings.op_deadline;
         match at_limit {
-            AtLimit::Refuse => {}
             AtLimit::Exceed => {
-                self.cache.reserve_or_exceed(bytes, self.settings.op_deadline).await;
-                return Ok(());
+                self.cache.reserve_or_exceed(bytes, deadline).await;
+                Ok(())
             }
+            AtLimit::Refuse => self.cache.reserve(bytes, deadline).await.map_err(|_full| {
+                let detail = "the local space for content that is not on the stores yet is used up; it is freed \
+                              as uploads end";
+                BridgeError::new(BridgeErrorKind::NoSpace, detail)
+            }),
         }
-        self.cache.reserve(bytes, self.settings.op_deadline).await.map_err(|_full| {
-            let detail = "the local space for content that is not on the stores yet is used up; it is freed \
-                          as uploads end";
-            BridgeError::new(BridgeErrorKind::NoSpace, detail)
-        })
     }
 
     /// Returns when staged content gave back some space, at the latest after `longest`.

@@ -91,6 +91,7 @@ impl Fs {
 
     fn keep_nameless(&self, inode: InodeRef) {
         let oldest = self.nameless.lock().push(inode.ino(), inode);
+        // Without the lock: the last reference throws a staged file away.
         drop(oldest);
     }
 

@@ -150,7 +150,7 @@ impl Fs {
     ) -> FsResult<()> {
         match lease.growth(end, len) {
             0 => Ok(()),
-            growth => Ok(self.bridge.reserve_within(growth, at_limit).await?),
+            growth => Ok(self.bridge.reserve(growth, at_limit).await?),
         }
     }
 }

@@ -53,6 +53,18 @@ pub enum LedgerMode {
     Inline,
 }
 
+#[cfg(test)]
+impl LedgerMode {
+    /// Threaded, but where a test has paused the time: it would run on while another thread works.
+    pub(crate) fn of_this_test() -> LedgerMode {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        match Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            true => LedgerMode::Threaded,
+            false => LedgerMode::Inline,
+        }
+    }
+}
+
 /// What the writer did since the ledger was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LedgerCounters {

@@ -1,10 +1,10 @@
 //! The command as a shell sees it: exit codes and messages, with real mounts where a verb needs one.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command as Program, Stdio};
+use std::process::Command as Program;
 
 use nix::sys::signal::{Signal, kill};
 
@@ -364,15 +364,7 @@ fn a_directory_rename_that_a_kill_cut_short_is_one_tree_after_it() {
 #[test]
 fn a_signal_ends_a_mount_in_order() {
     let place = Place::new();
-    let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))
-        .args(["mount", "--foreground", &place.text("bridge.toml"), &place.text("mnt")])
-        .env("BRIDGEFS_RUN_DIR", place.at("run"))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let log = BufReader::new(daemon.stderr.take().expect("a pipe"));
-    let mut lines = log.lines().map(|line| line.expect("text"));
-    assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
+    let (mut daemon, lines) = place.mount_in_foreground();
     fs::write(place.at("mnt/a.txt"), "hello").expect("written");
     kill(pid_of(daemon.id().into()), Signal::SIGTERM).expect("told to end");
     lines.for_each(drop);
@@ -386,15 +378,7 @@ fn a_signal_ends_a_mount_in_order() {
 fn a_signal_after_an_unmount_from_outside_leaves_the_queues_their_time() {
     let place = Place::new();
     place.write_config(&place.standard_config().replace("[cache]", "ack = \"journal\"\n[cache]"));
-    let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))
-        .args(["mount", "--foreground", &place.text("bridge.toml"), &place.text("mnt")])
-        .env("BRIDGEFS_RUN_DIR", place.at("run"))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let log = BufReader::new(daemon.stderr.take().expect("a pipe"));
-    let mut lines = log.lines().map(|line| line.expect("text"));
-    assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
+    let (mut daemon, mut lines) = place.mount_in_foreground();
     fs::rename(place.at("new"), place.at("away")).expect("taken away");
     fs::write(place.at("mnt/a.txt"), "hello").expect("written");
     assert!(Program::new("umount").arg(place.at("mnt")).status().expect("it runs").success());

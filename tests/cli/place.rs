@@ -1,10 +1,10 @@
 //! A bridge over two folders, and the program to run on it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command as Program, Output};
+use std::process::{Child, Command as Program, Output, Stdio};
 
 use assert_cmd::Command;
 use nix::unistd::Pid;
@@ -104,6 +104,22 @@ impl Place {
         let (code, said) = self.run(words);
         assert_eq!(code, 0, "{said}");
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+impl Place {
+    /// A mount that is the test's child -> it and the lines of its log that come after "mounted".
+    pub(crate) fn mount_in_foreground(&self) -> (Child, impl Iterator<Item = String> + use<>) {
+        let mut daemon = Program::new(assert_cmd::cargo::cargo_bin("bridgefs"))
+            .args(["mount", "--foreground", &self.text("bridge.toml"), &self.text("mnt")])
+            .env("BRIDGEFS_RUN_DIR", self.at("run"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let log = BufReader::new(daemon.stderr.take().expect("a pipe"));
+        let mut lines = log.lines().map(|line| line.expect("text"));
+        assert!(lines.any(|line| line.contains("mounted")), "it ended before it was mounted");
+        (daemon, lines)
     }
 }
 

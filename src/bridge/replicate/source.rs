@@ -148,7 +148,11 @@ impl Bridge {
         };
         let pass = async || self.digest(&bytes, go_on).await.map(Arc::new);
         match committed.digest.get_or_try_init(pass).await {
-            Ok(digest) if bytes.is_unchanged() => {
+            // A copy that was made just now is a newer version than the node's, with a length of its own.
+            Ok(digest)
+                if bytes.is_unchanged()
+                    && (committed.version != node.version || digest.size == node.size) =>
+            {
                 let digest = Arc::clone(digest);
                 Ok(Some(Source { version: committed.version, bytes, digest }))
             }
@@ -188,7 +192,8 @@ impl Bridge {
             }
             Err(error) => return Err(BridgeError::from_disk("copy a staged file", error)),
         };
-        if known.is_some_and(|known| known.generation == snapshot.generation()) {
+        let is_version = |known: &Committed| known.generation == snapshot.generation();
+        if known.is_some_and(is_version) && snapshot.len() == node.size {
             return Ok(Some(self.staging.set_snapshot(node.ino, node.version, snapshot)));
         }
         let _route = self.flips.read().await;

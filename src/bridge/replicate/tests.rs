@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::bridge::ack::Patience;
 use crate::bridge::{
@@ -50,10 +49,7 @@ impl Rig {
         let counts = metered.counts();
         let new = Arc::clone(&memory.new) as SharedStore;
         let stores = PerSide { old: handle(Arc::new(metered)), new: handle(new) };
-        // Where time is paused, it would run on while another thread works.
-        let on_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let mode = if on_threads { LedgerMode::Threaded } else { LedgerMode::Inline };
-        let options = LedgerOptions { mode, sync: false, clock: clock.clone() };
+        let options = LedgerOptions { mode: LedgerMode::of_this_test(), sync: false, clock: clock.clone() };
         let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
         let volume = ledger.bridge_id().to_owned();
         let keep_free = KeepFree::Bytes(0);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::bridge::{AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, StoreHandle};
 use crate::cache::{Cache, CacheOptions, KeepFree};
@@ -65,10 +64,7 @@ impl Rig {
         let faulty = PerSide::from_fn(|side| Faulty::new(Arc::clone(&stores[side]) as SharedStore, 1));
         let faults = PerSide::from_fn(|side| faulty[side].1.clone());
         let handles = faulty.map(|(store, _)| handle(Arc::new(store)));
-        // Where time is paused, it would run on while another thread works.
-        let on_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let mode = if on_threads { LedgerMode::Threaded } else { LedgerMode::Inline };
-        let options = LedgerOptions { mode, sync: false, clock: clock.clone() };
+        let options = LedgerOptions { mode: LedgerMode::of_this_test(), sync: false, clock: clock.clone() };
         let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
         let volume = ledger.bridge_id().to_owned();
         let keep_free = KeepFree::Bytes(0);

@@ -1,6 +1,6 @@
 //! Contents: writing, committing, waiting for the ack, reading.
 
-use bridgefs::bridge::{BridgeError, BridgeErrorKind, ContentTimes};
+use bridgefs::bridge::{AtLimit, BridgeError, BridgeErrorKind, ContentTimes};
 use bridgefs::cache::Lease;
 use bridgefs::clock::Instant;
 use bridgefs::ledger::Node;
@@ -95,7 +95,7 @@ impl Run {
         let data = self.blob(len);
         let bridge = self.world.bridge();
         let disk = |e: std::io::Error| format!("a write to a staged file: {e}");
-        bridge.reserve(len as u64).await.map_err(|e| format!("reserve: {e}"))?;
+        bridge.reserve(len as u64, AtLimit::Refuse).await.map_err(|e| format!("reserve: {e}"))?;
         let size = lease.len();
         match how {
             How::Whole => {
