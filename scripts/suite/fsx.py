@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from .crates import install
 from .place import Failed
 
-VERSION = "0.3.2"
 FIXED_SEED = 1
 OPS, OPS_QUICK = 1_000_000, 3_000
 OPS_FLAPPING, OPS_REMOUNT = 1_000, 1_000
@@ -121,7 +120,7 @@ class Fsx:
     """The program, how much of it, and with which seeds."""
 
     def __init__(self, place):
-        self.program, self.home = install(place.tools, "fsx", VERSION), place.home
+        self.program, self.home = install(place.tools, "fsx"), place.home
         self.ops = place.options.ops or (OPS_QUICK if place.options.quick else OPS)
         self.seeds = [place.options.seed] if place.options.seed is not None else [FIXED_SEED, random.randrange(1 << 32)]
         left_out = set(filter(None, place.options.without.split(",")))

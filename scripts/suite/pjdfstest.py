@@ -6,8 +6,19 @@ import subprocess
 from .crates import install
 from .place import Failed, need
 
-VERSION = "0.2.2"
-CASE_SECONDS = 300
+CASE_SECONDS = 1200
+LINK_MAX_CASE = "link::link_count_max"
+# glibc knows by the magic number of a file system how many links it takes, and not those of any FUSE file system: the
+# case that needs the number would skip itself.
+LINK_MAX_SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+long pathconf(const char *path, int name) {
+    long (*real)(const char *, int) = (long (*)(const char *, int))dlsym(RTLD_NEXT, "pathconf");
+    return name == _PC_LINK_MAX ? 65000 : real(path, name);
+}
+"""
 # All that ext4 on Linux has; `chflags` and NFSv4 ACLs are FreeBSD's.
 CONFIG = """[features]
 posix_fallocate = {{}}
@@ -40,16 +51,16 @@ def run(place):
     bridge = place.bridge("bridge")
     mount = runner.run(bridge.path, names)
     report("the mount", mount)
-    # The case that asks glibc for the file system's LINK_MAX skips itself: glibc knows ext4's by its magic number.
-    for name in (name for name in names if mount[name][0] == "skipped" != native[name][0]):
-        print(f"  skips itself on the mount: {name}: {mount[name][1]}")
     for name in (name for name in names if native[name][0] != "ok"):
         print(f"  does not pass on ext4: {name}: {native[name][0]} {native[name][1]}")
-    worse = [name for name in names if native[name][0] == "ok" and mount[name][0] == "FAILED"]
+    worse = [name for name in names if native[name][0] == "ok" != mount[name][0]]
+    if place.options.quick and mount.get(LINK_MAX_CASE, ("", ""))[0] == "skipped":
+        print(f"  needs 65,000 links and skips itself in a short run: {LINK_MAX_CASE}")
+        worse = [name for name in worse if name != LINK_MAX_CASE]
     for name in worse:
-        print(f"  passes on ext4, fails on the mount: {name}: {mount[name][1]}")
+        print(f"  passes on ext4, {mount[name][0]} on the mount: {name}: {mount[name][1]}")
     (place.home / "worse").write_text("".join(f"{name}: {mount[name][1]}\n" for name in worse))
-    wrong = [f"{len(worse)} cases that pass on ext4 fail on the mount"] if worse else []
+    wrong = [f"{len(worse)} cases that pass on ext4 do not pass on the mount"] if worse else []
     try:
         bridge.finish()
     except Failed as failed:
@@ -69,7 +80,7 @@ class Runner:
     each other's remounts fail, on ext4 too."""
 
     def __init__(self, place):
-        self.program = install(place.tools, "pjdfstest", VERSION)
+        self.program = install(place.tools, "pjdfstest")
         self.patterns = [name for name in place.options.names]
         self.config = place.home / "pjdfstest.toml"
         self.config.write_text(CONFIG.format(second=place.folder("second")))
@@ -79,6 +90,12 @@ class Runner:
         shim.write_text('#!/bin/sh\nPATH=${PATH#*:}\nexec mount -i "$@"\n')
         shim.chmod(0o755)
         self.environment = {**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0", "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+        if not place.options.quick:
+            need("cc build-essential")
+            library = place.home / "link_max.so"
+            build = ["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"]
+            subprocess.run(build, input=LINK_MAX_SHIM, text=True, check=True)
+            self.environment["LD_PRELOAD"] = str(library)
 
     def call(self, directory, *arguments):
         command = [self.program, "-c", self.config, "-p", directory, *arguments]

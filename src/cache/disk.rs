@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -171,23 +172,24 @@ fn to_off(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
 }
 
-/// Copies a whole file: shared blocks where the file system can, else what is written in it, so that holes stay
-/// holes. `to` is empty. Nobody else uses the cursor of `from`.
-pub(super) fn copy_content(from: &File, to: &File) -> io::Result<()> {
+/// Makes a file share all blocks of another, if the file system can -> whether it does.
+pub(super) fn clone_content(from: &File, to: &File) -> io::Result<bool> {
     let source = from.as_raw_fd().try_into().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
     // SAFETY: FICLONE takes a descriptor by value; both are open for the whole call.
-    if unsafe { ioctl::ficlone(to.as_raw_fd(), source) }.is_ok() {
-        return Ok(());
-    }
-    let len = from.metadata()?.len();
-    to.set_len(len)?;
-    let mut at = 0;
-    while let Some(data) = seek(from, Sought::Data, at)? {
-        let end = seek(from, Sought::Hole, data)?.unwrap_or(len);
+    Ok(unsafe { ioctl::ficlone(to.as_raw_fd(), source) }.is_ok())
+}
+
+/// Copies what is written in a range, or as much of it as the file has; nothing is done to `to` where there is a hole.
+/// Nobody relies on the cursor of `from`.
+pub(super) fn copy_written(from: &File, to: &File, range: Range<u64>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let Some(data) = seek(from, Sought::Data, at)? else { break };
+        let end = seek(from, Sought::Hole, data)?.unwrap_or(data).min(range.end);
         at = data;
         while at < end {
             match copy_range(from, at, to, at, end - at)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Ok(()),
                 copied => at += copied,
             }
         }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bridgefs::object::Key;
-use bridgefs::store::{ByteRange, Condition, ListRequest, ObjectMeta, SharedStore};
+use bridgefs::store::{
+    ByteRange, Condition, ErrorKind, ListRequest, ObjectMeta, SharedStore, StoreError, StoreResult,
+};
 use futures::TryStreamExt;
 
 use crate::servers::{self, Kind, Server};
@@ -60,16 +62,29 @@ fn refused(store: &SharedStore, key: &str) -> bool {
     store.check_key(&Key::new(key).expect("not empty")).is_err()
 }
 
+/// Asks up to three times: a busy server ends connections, and what it does with keys is what these tests ask. Whatever
+/// is asked here may be done twice.
+async fn steadily<T, F: Future<Output = StoreResult<T>>>(ask: impl Fn() -> F) -> StoreResult<T> {
+    for _ in 0..2 {
+        match ask().await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => println!("once more: {error}"),
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
 /// Puts, reads and lists one key in a bucket of its own prefix; an error says what went wrong.
 async fn keep(store: &SharedStore, raw: &str) -> Result<(), String> {
-    let text = |error: bridgefs::store::StoreError| error.to_string();
+    let text = |error: StoreError| error.to_string();
     let key = Key::new(raw).expect("not empty");
     let body = format!("the object {raw:?}");
-    store.put(&key, body.clone().into(), &ObjectMeta::default(), &Condition::Always).await.map_err(text)?;
-    let download = store.get(&key, ByteRange::All, None).await.map_err(text)?;
-    let pieces: Vec<_> = download.body.try_collect().await.map_err(text)?;
+    let meta = ObjectMeta::default();
+    steadily(|| store.put(&key, body.clone().into(), &meta, &Condition::Always)).await.map_err(text)?;
+    let get = async || store.get(&key, ByteRange::All, None).await?.body.try_collect::<Vec<_>>().await;
+    let pieces = steadily(get).await.map_err(text)?;
     let listed = all_keys(store, 1000).await;
-    store.delete(&key, None).await.map_err(text)?;
+    steadily(|| store.delete(&key, None)).await.map_err(text)?;
     if pieces.concat() != body.as_bytes() {
         return Err("other bytes came back".to_owned());
     }
@@ -83,7 +98,7 @@ async fn all_keys(store: &SharedStore, max_entries: u32) -> BTreeSet<Key> {
     let mut request = ListRequest { prefix: String::new(), one_level: false, max_entries, token: None };
     let mut keys = BTreeSet::new();
     loop {
-        let page = store.list(&request).await.expect("a page");
+        let page = steadily(|| store.list(&request)).await.expect("a page");
         for object in page.objects {
             assert!(keys.insert(object.key), "no key comes twice");
         }
@@ -146,7 +161,7 @@ async fn lists_many(kind: Kind) {
     }
     let wanted: BTreeSet<Key> =
         (0..COUNT).map(|n| Key::new(format!("d{}/f {n:04}", n % 7)).expect("not empty")).collect();
-    let puts = wanted.iter().map(|key| store.put(key, "x".into(), &meta, &Condition::Always));
+    let puts = wanted.iter().map(|key| steadily(|| store.put(key, "x".into(), &meta, &Condition::Always)));
     let puts = futures::stream::StreamExt::buffer_unordered(futures::stream::iter(puts), 16);
     puts.try_collect::<Vec<_>>().await.expect("all are put");
     assert_eq!(all_keys(&store, 1000).await, wanted, "{kind:?}, pages of 1000");

@@ -72,11 +72,20 @@ impl Bridge {
             return Ok(());
         }
         let Some(key) = blocking(|| self.ledger.key_of(name))? else { return Ok(()) };
+        let advice = match error.store_kind() {
+            Some(_) => {
+                "Look in the bucket at what stands under this key, also with a slash at its end and below it, and who \
+                 writes there; move what does not come from the mount out of the way."
+            }
+            None => {
+                "The store is not to blame: look at the disk of the state directory (`df`, `dmesg`), and make room or \
+                 mend it."
+            }
+        };
         let detail = format!(
-            "the {side} store answers, but has not taken the last change of this file in {STUCK_TRIES} tries or more: \
+            "the {side} store answers, but has not got the last change of this file in {STUCK_TRIES} tries or more: \
              {error}. The change is kept, on the other store or in the state directory of this host, and is tried \
-             again. Look in the bucket at what stands under this key, also with a slash at its end and below \
-             it, and who writes there; move what does not come from the mount out of the way."
+             again. {advice}"
         );
         let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key: Some(key), detail };
         Ok(self.ledger.find(finding).await?)

@@ -1,10 +1,12 @@
 //! What is known in memory of one staged file, with or without a lease.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::budget::Charge;
+use super::copying::Changes;
 use super::range::Beyond;
 use crate::object::Ino;
 
@@ -15,8 +17,11 @@ pub(super) struct Content {
     pub(super) charge: Charge,
     /// Counted under the lock of the area's slots.
     pub(super) leases: AtomicUsize,
-    /// Shared by positional writers; exclusive for what depends on the length, and for snapshots.
-    pub(super) gate: RwLock<()>,
+    /// Shared by positional writers; exclusive for what depends on the length. In it, what changes while a copy is
+    /// being made.
+    pub(super) gate: RwLock<Option<Mutex<Changes>>>,
+    /// Held by the one who makes a copy.
+    pub(super) copying: Mutex<()>,
     /// What `fallocate` took beyond the end.
     pub(super) beyond: Mutex<Beyond>,
     len: AtomicU64,
@@ -36,7 +41,8 @@ impl Content {
             ino,
             charge,
             leases: AtomicUsize::new(0),
-            gate: RwLock::new(()),
+            gate: RwLock::new(None),
+            copying: Mutex::new(()),
             beyond: Mutex::default(),
             len: AtomicU64::new(len),
             generation: AtomicU64::new(0),
@@ -73,8 +79,11 @@ impl Content {
         (quiet && self.generation() == before).then_some(before)
     }
 
-    /// Marks a write as in progress until the mark is dropped, on whatever way out.
-    pub(super) fn begin_write(&self) -> Writing<'_> {
+    /// Marks a write of a range as in progress until the mark is dropped, on whatever way out. Under the gate.
+    pub(super) fn begin_write(&self, gate: &Option<Mutex<Changes>>, range: Range<u64>) -> Writing<'_> {
+        if let Some(changes) = gate {
+            changes.lock().add(range);
+        }
         self.writers.fetch_add(1, Ordering::SeqCst);
         self.generation.fetch_add(1, Ordering::SeqCst);
         Writing(self)

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::budget::Charge;
 use super::content::Content;
-use super::{Snapshot, StagedArea, clamp};
+use super::{StagedArea, clamp};
 use crate::cache::disk;
 use crate::object::Ino;
 
@@ -40,6 +39,10 @@ impl Lease {
         &self.0.content
     }
 
+    pub(super) fn area(&self) -> &StagedArea {
+        &self.0.area
+    }
+
     /// Whose content it is.
     pub fn ino(&self) -> Ino {
         self.content().ino
@@ -55,7 +58,7 @@ impl Lease {
     pub fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let end = end_of(offset, data.len() as u64)?;
         let gate = self.content().gate.read();
-        let writing = self.content().begin_write();
+        let writing = self.content().begin_write(&gate, offset..end);
         let written = self.put(offset, data);
         match &written {
             Ok(()) if data.is_empty() => {}
@@ -70,9 +73,9 @@ impl Lease {
     /// Writes `data` at the end, wherever that is by then -> where it begins. Nothing is changed if it fails.
     pub fn append(&self, data: &[u8]) -> io::Result<u64> {
         let gate = self.content().gate.write();
-        let writing = self.content().begin_write();
         let offset = self.len();
         let end = end_of(offset, data.len() as u64)?;
+        let writing = self.content().begin_write(&gate, offset..end);
         let written = self.put(offset, data);
         if written.is_ok() {
             self.content().reached(end);
@@ -87,7 +90,7 @@ impl Lease {
     /// Cuts the file, or lengthens it with zeros.
     pub fn set_len(&self, len: u64) -> io::Result<()> {
         let gate = self.content().gate.write();
-        let writing = self.content().begin_write();
+        let writing = self.content().begin_write(&gate, len.min(self.len())..u64::MAX);
         self.0.file.set_len(len)?;
         self.content().set_len(len);
         if len == 0 {
@@ -136,7 +139,7 @@ impl Lease {
         self.content().condemned.load(Ordering::SeqCst)
     }
 
-    fn check_whole(&self) -> io::Result<()> {
+    pub(super) fn check_whole(&self) -> io::Result<()> {
         if self.is_condemned() {
             return Err(io::Error::other("a part of what was written to this staged file is lost"));
         }
@@ -155,28 +158,6 @@ impl Lease {
     /// The generation, if no write is in progress.
     pub fn stable(&self) -> Option<u64> {
         self.content().stable()
-    }
-
-    /// A copy at one moment; writers wait while it is made. Refused where a sync is, and as `StorageFull` where it
-    /// would take the room of what programs write: as much as it takes must be left.
-    pub fn snapshot(&self) -> io::Result<Snapshot> {
-        self.check_whole()?;
-        let need = disk::allocated(&self.0.file.metadata()?);
-        if !self.0.area.budget.fits(need) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.0.area.blocks.leave_room_for_ledger(need.saturating_mul(2))?;
-        let file = self.0.area.nameless_file()?;
-        let charge = Charge::new(&self.0.area.budget, 0);
-        let _gate = self.content().gate.write();
-        let (len, generation) = (self.len(), self.generation());
-        disk::copy_content(&self.0.file, &file)?;
-        let copied = file.metadata()?.len();
-        if copied != len {
-            return Err(io::Error::other(format!("a copy of {len} staged bytes has {copied}")));
-        }
-        charge.update(&file)?;
-        Ok(Snapshot { file, len, generation, _charge: charge })
     }
 
     /// The file itself, for handing it to the kernel. Whoever writes to it past this lease makes `len`

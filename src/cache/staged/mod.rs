@@ -16,6 +16,7 @@ use crate::object::Ino;
 
 mod budget;
 mod content;
+mod copying;
 mod fill;
 mod lease;
 mod outgoing;
@@ -25,6 +26,8 @@ mod snapshot;
 pub(super) use budget::Budget;
 use budget::Charge;
 use content::Content;
+#[cfg(test)]
+pub(super) use copying::Copying;
 pub use fill::Fill;
 use fill::{Covered, PartFile};
 use lease::Hold;

@@ -112,7 +112,7 @@ impl Lease {
         let end = end_of(offset, len)?;
         let need = if change.takes_space() { self.growth(end, len) } else { 0 };
         let gate = self.content().gate.write();
-        let writing = self.content().begin_write();
+        let writing = self.content().begin_write(&gate, offset..end);
         // The length is set apart from the space: a disk that fills up halfway must not leave a longer file.
         let change_on_disk = || disk::change_range(self.file(), change.on_disk(), offset, len);
         if change.takes_space() && change.file_end() == FileEnd::Stays {
@@ -157,7 +157,7 @@ impl Lease {
         let end = end_of(offset, len)?;
         let need = self.growth(end, len);
         let gate = self.content().gate.read();
-        let writing = self.content().begin_write();
+        let writing = self.content().begin_write(&gate, offset..end);
         let mut done = 0;
         let mut outcome = Ok(());
         while done < len {

@@ -1,10 +1,11 @@
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::poll;
 
 use super::{MIB, content, files_below, new_cache, open};
-use crate::cache::NoSpace;
+use crate::cache::{NoSpace, Snapshot};
 use crate::object::{ContentDigest, Ino, Version};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -91,6 +92,38 @@ fn a_snapshot_stays_as_it_was_and_is_counted_while_it_lives() {
     drop(snapshot);
     lease.set_len(0).unwrap();
     assert_eq!(cache.staged_bytes(), 0);
+}
+
+#[test]
+fn a_snapshot_of_a_file_that_is_being_written_is_of_one_moment() {
+    let (_dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    let last = 8 * MIB;
+    lease.append(&content(1, last + 8)).unwrap();
+    for at in [0, last] {
+        lease.write_at(at, &[0; 8]).unwrap();
+    }
+    let number = |snapshot: &Snapshot, at| {
+        u64::from_be_bytes(snapshot.read_at(at, 8).unwrap()[..].try_into().unwrap())
+    };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Always at the start first, so the end is never ahead, nor two behind.
+            for count in 0_u64.. {
+                lease.write_at(0, &count.to_be_bytes()).unwrap();
+                lease.write_at(last, &count.to_be_bytes()).unwrap();
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        let numbers = |snapshot: Snapshot| (number(&snapshot, 0), number(&snapshot, last));
+        let seen: Result<Vec<_>, _> = (0..50).map(|_| lease.snapshot().map(numbers)).collect();
+        over.store(true, Ordering::SeqCst);
+        let seen: Vec<(u64, u64)> = seen.unwrap();
+        assert!(seen.iter().all(|(start, end)| (*end..=end + 1).contains(start)), "{seen:?}");
+    });
 }
 
 #[test]

@@ -3,21 +3,31 @@
 use proptest::prelude::*;
 
 use super::{new_cache, open};
+use crate::cache::staged::Copying;
 use crate::cache::{FileEnd, Lease, RangeChange, Region};
 use crate::object::Ino;
 
 #[derive(Debug, Clone)]
 enum Step {
+    Edit(Edit),
+    Seek(u16),
+    Read {
+        offset: u16,
+        len: u16,
+    },
+    /// A copy, and what is written in the middle of it: that has to be in it.
+    Snapshot(Vec<Vec<Edit>>),
+    Lease,
+    Restart,
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
     Write { offset: u16, data: Vec<u8> },
     Append(Vec<u8>),
     SetLen(u16),
     Change { change: RangeChange, offset: u16, len: u16 },
     CopyWithin { from: u16, to: u16, len: u16 },
-    Seek(u16),
-    Read { offset: u16, len: u16 },
-    Snapshot,
-    Lease,
-    Restart,
 }
 
 fn change() -> impl Strategy<Value = RangeChange> {
@@ -29,22 +39,60 @@ fn change() -> impl Strategy<Value = RangeChange> {
     })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn edit() -> impl Strategy<Value = Edit> {
     let data = || prop::collection::vec(any::<u8>(), 0..5000);
     prop_oneof![
-        3 => (any::<u16>(), data()).prop_map(|(offset, data)| Step::Write { offset, data }),
-        2 => data().prop_map(Step::Append),
-        1 => any::<u16>().prop_map(Step::SetLen),
+        3 => (any::<u16>(), data()).prop_map(|(offset, data)| Edit::Write { offset, data }),
+        2 => data().prop_map(Edit::Append),
+        1 => any::<u16>().prop_map(Edit::SetLen),
         2 => (change(), any::<u16>(), 1..u16::MAX)
-            .prop_map(|(change, offset, len)| Step::Change { change, offset, len }),
+            .prop_map(|(change, offset, len)| Edit::Change { change, offset, len }),
         1 => (any::<u16>(), any::<u16>(), any::<u16>())
-            .prop_map(|(from, to, len)| Step::CopyWithin { from, to, len }),
+            .prop_map(|(from, to, len)| Edit::CopyWithin { from, to, len }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let meanwhile = prop::collection::vec(prop::collection::vec(edit(), 0..3), 0..4);
+    prop_oneof![
+        9 => edit().prop_map(Step::Edit),
         1 => any::<u16>().prop_map(Step::Seek),
         3 => (any::<u16>(), any::<u16>()).prop_map(|(offset, len)| Step::Read { offset, len }),
-        1 => Just(Step::Snapshot),
+        1 => meanwhile.prop_map(Step::Snapshot),
         1 => Just(Step::Lease),
         1 => Just(Step::Restart),
     ]
+}
+
+/// The same to the file and to the model.
+fn apply(edit: &Edit, lease: &Lease, model: &mut Vec<u8>) {
+    let before = lease.generation();
+    match edit {
+        Edit::Write { offset, data } => {
+            lease.write_at(u64::from(*offset), data).unwrap();
+            write(model, usize::from(*offset), data);
+        }
+        Edit::Append(data) => {
+            assert_eq!(lease.append(data).unwrap(), model.len() as u64);
+            model.extend_from_slice(data);
+        }
+        Edit::SetLen(len) => {
+            lease.set_len(u64::from(*len)).unwrap();
+            model.resize(usize::from(*len), 0);
+        }
+        Edit::Change { change, offset, len } => {
+            lease.change_range(*change, u64::from(*offset), u64::from(*len)).unwrap();
+            change_range(model, *change, usize::from(*offset), usize::from(*len));
+        }
+        Edit::CopyWithin { from, to, len } => {
+            let len = *len.min(&from.abs_diff(*to));
+            let copied = lease.copy_from(lease, (*from).into(), (*to).into(), len.into()).unwrap();
+            let bytes = part(model, usize::from(*from), usize::from(len)).to_vec();
+            assert_eq!(copied, bytes.len() as u64);
+            write(model, usize::from(*to), &bytes);
+        }
+    }
+    assert_ne!(lease.generation(), before);
 }
 
 fn write(model: &mut Vec<u8>, offset: usize, data: &[u8]) {
@@ -105,40 +153,20 @@ proptest! {
         for step in steps {
             let before = lease.generation();
             match step {
-                Step::Write { offset, data } => {
-                    lease.write_at(u64::from(offset), &data).unwrap();
-                    write(&mut model, usize::from(offset), &data);
-                    prop_assert_ne!(lease.generation(), before);
-                }
-                Step::Append(data) => {
-                    prop_assert_eq!(lease.append(&data).unwrap(), model.len() as u64);
-                    model.extend_from_slice(&data);
-                    prop_assert_ne!(lease.generation(), before);
-                }
-                Step::SetLen(len) => {
-                    lease.set_len(u64::from(len)).unwrap();
-                    model.resize(usize::from(len), 0);
-                    prop_assert_ne!(lease.generation(), before);
-                }
-                Step::Change { change, offset, len } => {
-                    lease.change_range(change, u64::from(offset), u64::from(len)).unwrap();
-                    change_range(&mut model, change, usize::from(offset), usize::from(len));
-                    prop_assert_ne!(lease.generation(), before);
-                }
-                Step::CopyWithin { from, to, len } => {
-                    let len = len.min(from.abs_diff(to));
-                    let copied = lease.copy_from(&lease, from.into(), to.into(), len.into()).unwrap();
-                    let bytes = part(&model, usize::from(from), usize::from(len)).to_vec();
-                    prop_assert_eq!(copied, bytes.len() as u64);
-                    write(&mut model, usize::from(to), &bytes);
-                    prop_assert_ne!(lease.generation(), before);
-                }
+                Step::Edit(edit) => apply(&edit, &lease, &mut model),
                 Step::Seek(offset) => check_holes(&lease, &model, offset.into()),
                 Step::Read { offset, len } => {
                     let got = lease.read_at(u64::from(offset), usize::from(len)).unwrap();
                     prop_assert_eq!(&got[..], part(&model, usize::from(offset), usize::from(len)));
                 }
-                Step::Snapshot => snapshots.push((lease.snapshot().unwrap(), model.clone())),
+                Step::Snapshot(meanwhile) => {
+                    let copying = Copying::begin(&lease).unwrap();
+                    for edits in meanwhile {
+                        copying.pass().unwrap();
+                        edits.iter().for_each(|edit| apply(edit, &lease, &mut model));
+                    }
+                    snapshots.push((copying.finish().unwrap(), model.clone()));
+                }
                 Step::Lease => {
                     drop(lease);
                     lease = cache.lease(Ino(9)).unwrap().unwrap();

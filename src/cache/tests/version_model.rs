@@ -150,7 +150,9 @@ fn copy_tree(from: &Path, to: &Path) {
         let target = to.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         let (source, target) = (fs::File::open(file).unwrap(), fs::File::create(target).unwrap());
-        crate::cache::disk::copy_content(&source, &target).unwrap();
+        let len = source.metadata().unwrap().len();
+        target.set_len(len).unwrap();
+        crate::cache::disk::copy_written(&source, &target, 0..len).unwrap();
     }
 }
 

@@ -35,6 +35,7 @@ async fn the_limit_of_staged_content_makes_a_mapping_wait_and_refuses_it_nothing
     rig.close(made.handle).await;
     assert!(rig.stored("f").await.expect("stored") == content);
     // Larger than the limit, and not here any more: it is brought in to be changed.
+    rig.settle().await;
     rig.cache.forget(made.info.ino);
     let handle = rig.open(made.info.ino, Access::ReadWrite).await;
     rig.fs.write(handle, Place::Mapped(0), b"changed").await.expect("taken");

@@ -138,6 +138,15 @@ impl Rig {
         assert_eq!(drained.pending, 0, "the stores converge");
     }
 
+    /// Drains, and waits until no staged file stands in for the stores: the last receipt is a moment earlier
+    /// than its end. Nobody asks for a lease here, which would keep it.
+    pub(super) async fn settle(&self) {
+        self.drain().await;
+        while self.cache.stats().staged_files > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// What both stores hold under a key; they must agree.
     pub(super) async fn stored(&self, key: &str) -> Option<Vec<u8>> {
         self.drain().await;

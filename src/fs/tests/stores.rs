@@ -34,10 +34,7 @@ async fn what_another_put_under_our_metadata_is_neither_served_nor_called_a_copy
     for foreign in [&b"longer than ours"[..], b"HELLO"] {
         let rig = Rig::new().await;
         let ino = rig.file("f", b"hello").await;
-        rig.drain().await;
-        while rig.cache.staged_bytes() > 0 {
-            tokio::task::yield_now().await;
-        }
+        rig.settle().await;
         rig.cache.forget(ino);
         replace_behind_the_bridge(&rig, Side::Old, "f", foreign).await;
         assert_eq!(rig.content(ino).await, b"hello");
