@@ -46,9 +46,8 @@ def plain(place, fsx):
 def evictions(place, fsx):
     """Files of 4 MiB that do not fit into the cache together, and are closed so often that most of it may be evicted."""
     bridge = place.bridge("evictions", cache='size = "8MiB"')
-    for seed in fsx.seeds:
-        place.to_repeat("evictions", "--seed", str(seed))
-        fsx.together(bridge.path, 4, seed, flen=4 << 20, close_open=5)
+    place.to_repeat("evictions", "--seed", str(fsx.seeds[-1]))
+    fsx.together(bridge.path, 4, flen=4 << 20, close_open=5)
     if not place.options.native:
         status = bridge.status()
         if status["bytes"] <= SMALL_CACHE_BYTES:
@@ -133,7 +132,8 @@ class Fsx:
         """A file with the settings; the same settings are the same file."""
         weights = {**self.weights, **({"close_open": close_open} if close_open else {})}
         path = self.home / f"fsx-{flen}-{close_open}.toml"
-        lines = [f"flen = {flen}", "[opsize]", "max = 65536", "[weights]", *(f"{name} = {weights[name]}" for name in weights)]
+        # A posix_fallocate of nothing is EINVAL, and fsx takes that for a file system that has none.
+        lines = [f"flen = {flen}", "[opsize]", "min = 1", "max = 65536", "[weights]", *(f"{name} = {weights[name]}" for name in weights)]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -149,9 +149,12 @@ class Fsx:
             said = (done.stderr + done.stdout).strip().splitlines()
             raise Failed(f"fsx, seed {seed}: {said[0] if said else done.returncode}; all of it: {log}; the command: {' '.join(map(str, command))}")
 
-    def together(self, directory, count, seed, **settings):
-        """`count` files at once, of one seed each."""
+    def together(self, directory, count, **settings):
+        """`count` files at once, of one seed each, fixed and random by turns."""
+        def one(at):
+            seed = self.seeds[at % len(self.seeds)] + at
+            self.exercise(directory / f"seed-{seed}", self.ops // count, seed, **settings)
+
         with ThreadPoolExecutor(count) as pool:
-            one = lambda at: self.exercise(directory / f"seed-{seed}-{at}", self.ops // count, seed + at, **settings)
             for done in [pool.submit(one, at) for at in range(count)]:
                 done.result()
