@@ -26,6 +26,9 @@ use crate::ledger::SideSummary;
 /// journal. Within the 90 seconds that systemd gives.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How much longer the file system waits for an answer than the bridge does, which knows why there is none.
+const BRIDGE_SPEAKS_FIRST: Duration = Duration::from_secs(2);
+
 /// How long answers and uploads under way may take at the very end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -66,7 +69,8 @@ async fn start_and_serve(
     let mut signals = Signals::listen()?;
     let bridge = build(config).await?;
     let tasks = bridge.run();
-    let files = Fs::new(Arc::clone(&bridge), FsOptions::default());
+    let deadline = config.bridge.op_deadline + BRIDGE_SPEAKS_FIRST;
+    let files = Fs::new(Arc::clone(&bridge), FsOptions { deadline, ..FsOptions::default() });
     let options = MountOptions { flags, ..mount_options(config) };
     let mounted = Arc::new(fuse::mount(Arc::clone(&files), mountpoint, &options, Handle::current())?);
     let mut control = Control::start(config, mountpoint, &bridge, &files, metrics)?;

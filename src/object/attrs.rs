@@ -105,7 +105,8 @@ impl Privileges {
 }
 
 /// The POSIX attributes that are written into an object's metadata, so that a lost ledger can be
-/// rebuilt from the stores. The names are those that rclone (`mode`, `uid`, `gid`, `mtime`) and s3fs use.
+/// rebuilt from the stores. The names (`mode`, `uid`, `gid`, `mtime`) are those of rclone and s3fs, the forms
+/// rclone's: s3fs writes `mode` in decimal, which is understood too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attrs {
     /// Permission bits, without the kind: `0o7777` at most.
@@ -139,16 +140,30 @@ impl Attrs {
     /// `default`; the kind is `None` where the mode does not tell it.
     pub fn from_metadata(metadata: &BTreeMap<String, String>, default: Attrs) -> (Attrs, Option<Kind>) {
         let number = |name: &str, radix: u32| u32::from_str_radix(metadata.get(name)?, radix).ok();
-        let mode = number("mode", 8);
+        let mode = metadata.get("mode").and_then(|raw| parse_mode(raw));
+        // The largest number is nobody: the kernel keeps it for "no such owner" and refuses it.
+        let owner = |name: &str| number(name, 10).filter(|id| *id != u32::MAX);
         let attrs = Attrs {
             mode: mode.map_or(default.mode, |m| m & 0o7777),
-            uid: number("uid", 10).unwrap_or(default.uid),
-            gid: number("gid", 10).unwrap_or(default.gid),
+            uid: owner("uid").unwrap_or(default.uid),
+            gid: owner("gid").unwrap_or(default.gid),
             mtime: metadata.get("mtime").and_then(|raw| parse_mtime(raw)).unwrap_or(default.mtime),
         };
         let device = Device(number("rdev", 16).unwrap_or(0));
         (attrs, mode.and_then(|mode| Kind::from_mode(mode, device)))
     }
+}
+
+/// What `readlink` needs, 0777 with the kind of a symbolic link, as s3fs writes it. In octal it would be a directory.
+const SYMLINK_OF_S3FS: &str = "41471";
+
+/// Permission bits and kind in octal, as rclone and we write them, or in decimal, as s3fs does. It is octal if that gives
+/// a kind or is too short to have one, so a decimal number is taken for what it is unless nobody could tell.
+fn parse_mode(raw: &str) -> Option<u32> {
+    let has_kind = |mode: &u32| *mode <= 0o177_777 && Kind::from_mode(*mode, Device(0)).is_some();
+    let octal = u32::from_str_radix(raw, 8).ok().filter(|_| raw != SYMLINK_OF_S3FS);
+    let decimal = raw.parse().ok().filter(has_kind);
+    octal.filter(|mode| *mode <= 0o7777 || has_kind(mode)).or(decimal)
 }
 
 /// Seconds with an optional fraction, as s3fs, rclone and we write it.
@@ -182,6 +197,39 @@ mod tests {
                 assert_eq!(Attrs::from_metadata(&written, DEFAULT), (attrs, Some(kind)));
             }
         }
+    }
+
+    #[test]
+    fn the_mode_is_understood_in_octal_and_as_s3fs_writes_it() {
+        let table = [
+            ("100644", 0o644, Some(Kind::File)),
+            ("0100664", 0o664, Some(Kind::File)),
+            ("755", 0o755, None),
+            ("4755", 0o4755, None),
+            ("40755", 0o755, Some(Kind::Directory)),
+            ("120777", 0o777, Some(Kind::Symlink)),
+            ("33152", 0o600, Some(Kind::File)),
+            ("33184", 0o640, Some(Kind::File)),
+            ("33188", 0o644, Some(Kind::File)),
+            ("33261", 0o755, Some(Kind::File)),
+            ("16877", 0o755, Some(Kind::Directory)),
+            ("41471", 0o777, Some(Kind::Symlink)),
+            ("31152", DEFAULT.mode, None),
+            ("99999999", DEFAULT.mode, None),
+            ("rw-r--r--", DEFAULT.mode, None),
+        ];
+        for (raw, mode, kind) in table {
+            let metadata = [("mode".to_owned(), raw.to_owned())].into();
+            let (attrs, found) = Attrs::from_metadata(&metadata, DEFAULT);
+            assert_eq!((attrs.mode, found), (mode, kind), "{raw}");
+        }
+    }
+
+    #[test]
+    fn nobody_owns_what_says_that_minus_one_does() {
+        let minus_one = u32::MAX.to_string();
+        let metadata = [("uid".to_owned(), minus_one.clone()), ("gid".to_owned(), minus_one)].into();
+        assert_eq!(Attrs::from_metadata(&metadata, DEFAULT).0, DEFAULT);
     }
 
     #[test]
