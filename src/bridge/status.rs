@@ -169,7 +169,7 @@ impl Bridge {
             stage,
             version: node.version.0,
             size: node.size,
-            staged: self.staged(node.ino)?.is_some(),
+            staged: self.cache.is_staged(node.ino),
             replicas,
         })
     }

@@ -92,6 +92,11 @@ impl Cache {
         self.staged.lease(ino)
     }
 
+    /// Whether an inode has a staged file. Unlike a lease, the question keeps none from being promoted.
+    pub fn is_staged(&self, ino: Ino) -> bool {
+        self.staged.contains(ino)
+    }
+
     /// Begins to bring a content of `bytes` length in as a staged file.
     pub fn begin_fill(self: &Arc<Self>, ino: Ino, bytes: u64) -> io::Result<Fill> {
         self.staged.begin_fill(ino, bytes)

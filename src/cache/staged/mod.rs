@@ -112,6 +112,10 @@ impl StagedArea {
         self.dir.join(format!("{:x}", ino.0))
     }
 
+    pub(super) fn contains(&self, ino: Ino) -> bool {
+        self.settled(ino).contains_key(&ino)
+    }
+
     pub(super) fn inos(&self) -> Vec<Ino> {
         self.slots.lock().keys().copied().collect()
     }

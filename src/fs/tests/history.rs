@@ -126,9 +126,7 @@ async fn a_staged_file_is_kept_until_each_of_its_names_is_on_the_stores() {
     rig.faults.old.clear();
     rig.faults.new.clear();
     assert_eq!(rig.stored("g").await.as_deref(), Some(&b"two names"[..]));
-    while rig.bridge.staged(ino).expect("read").is_some() {
-        tokio::task::yield_now().await;
-    }
+    rig.settle().await;
     let handle = rig.open(ino, Access::Read).await;
     assert_eq!(rig.read(handle).await, b"two names");
 }
