@@ -169,7 +169,7 @@ impl Bridge {
             stage,
             version: node.version.0,
             size: node.size,
-            staged: self.cache.is_staged(node.ino),
+            staged: blocking(|| self.cache.is_staged(node.ino)),
             replicas,
         })
     }

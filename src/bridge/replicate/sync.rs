@@ -230,7 +230,7 @@ impl Bridge {
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
     async fn bring_here(&self, side: Side, occupant: LinkId) -> BridgeResult<()> {
         let Some(ino) = blocking(|| self.ledger.named(occupant))?.map(|node| node.ino) else { return Ok(()) };
-        if !self.cache.is_staged(ino) {
+        if !blocking(|| self.cache.is_staged(ino)) {
             let content = self.open(ino).await?;
             let lease = self.stage(&content, content.size()).await?;
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
