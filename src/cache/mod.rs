@@ -33,7 +33,7 @@ use blocks::{Adoption, Blocks, Limits, Name};
 use disk::{DiskOf, SpaceProbe};
 pub use error::{CacheError, NoSpace};
 pub use options::{CacheOptions, CacheStats, DiskSpace, KeepFree, Promotion};
-pub use staged::{FileEnd, Fill, Found, Lease, RangeChange, Region, Snapshot};
+pub use staged::{FileEnd, Fill, Found, Lease, LiveTimes, RangeChange, Region, Snapshot};
 use staged::{Refusal, StagedArea};
 use volume::Layout;
 

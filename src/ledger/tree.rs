@@ -38,16 +38,21 @@ impl Ledger {
     }
 
     /// The same of content that is newer than version `seen` and may be older than the next one -> `None` if
-    /// there is a next one: then nothing was done.
+    /// there is a next one: then nothing was done. What is committed is asked of `commit` when nothing can come
+    /// in between any more.
     pub async fn commit_after(
         &self,
         ino: Ino,
         seen: Version,
-        commit: Commit,
+        commit: impl FnOnce(&Node) -> Commit + Send + 'static,
     ) -> LedgerResult<Option<Version>> {
         self.durable(move |tx| {
             let node = nodes::required(tx.conn, ino)?;
-            if node.version == seen { commit_on(tx, node, &commit).map(Some) } else { Ok(None) }
+            if node.version != seen {
+                return Ok(None);
+            }
+            let commit = commit(&node);
+            commit_on(tx, node, &commit).map(Some)
         })
         .await
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::sync::Situation;
 use crate::bridge::staging::Committed;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
-use crate::cache::{Lease, Region, Snapshot};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, ContentTimes, blocking};
+use crate::cache::{Lease, LiveTimes, Region, Snapshot};
 use crate::ledger::{Commit, Node};
 use crate::object::{ContentDigest, ContentHasher, Side, Version};
 
@@ -198,8 +198,11 @@ impl Bridge {
         }
         let _route = self.flips.read().await;
         let targets = self.targets_of(node.ino)?;
-        let now = self.clock.now();
-        let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
+        let (size, copied, lease) = (snapshot.len(), snapshot.times(), lease.clone());
+        let commit = move |node: &Node| {
+            let ContentTimes { mtime, ctime } = times_of_copy(copied, lease.times(), node);
+            Commit { size, mtime, ctime, targets }
+        };
         // Whoever writes may have committed more than the copy has.
         let Some(version) = self.ledger.commit_after(node.ino, node.version, commit).await? else {
             return Ok(None);
@@ -246,6 +249,14 @@ impl Bridge {
         self.staging.set(situation.node.ino, content.version(), lease.generation(), Some(digest));
         Ok(lease)
     }
+}
+
+/// The times of a copy: those of its content's last change, and not of a later write, so that the next version
+/// differs in time and content. But a time that was set since holds.
+fn times_of_copy(copied: LiveTimes, now: LiveTimes, node: &Node) -> ContentTimes {
+    let known = ContentTimes::of(node);
+    let mtime = if now.is_set { now.mtime } else { copied.mtime };
+    ContentTimes { mtime: mtime.unwrap_or(known.mtime), ctime: copied.ctime.unwrap_or(known.ctime) }
 }
 
 #[cfg(test)]

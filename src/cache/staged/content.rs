@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::budget::Charge;
 use super::copying::Changes;
+use super::Times;
 use super::range::Beyond;
 use crate::object::Ino;
 
@@ -24,6 +25,8 @@ pub(super) struct Content {
     pub(super) copying: Mutex<()>,
     /// What `fallocate` took beyond the end.
     pub(super) beyond: Mutex<Beyond>,
+    /// When it was changed.
+    pub(super) times: Times,
     len: AtomicU64,
     generation: AtomicU64,
     writers: AtomicU64,
@@ -44,6 +47,7 @@ impl Content {
             gate: RwLock::new(None),
             copying: Mutex::new(()),
             beyond: Mutex::default(),
+            times: Times::default(),
             len: AtomicU64::new(len),
             generation: AtomicU64::new(0),
             writers: AtomicU64::new(0),

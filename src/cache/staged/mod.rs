@@ -22,6 +22,7 @@ mod lease;
 mod outgoing;
 mod range;
 mod snapshot;
+mod times;
 
 pub(super) use budget::Budget;
 use budget::Charge;
@@ -35,6 +36,8 @@ pub use lease::Lease;
 pub(super) use outgoing::Refusal;
 pub use range::{FileEnd, Found, RangeChange, Region};
 pub use snapshot::Snapshot;
+use times::Times;
+pub use times::LiveTimes;
 
 /// After so many bytes of growth the limits of the cached versions are looked at: staged data takes
 /// the same disk.

@@ -1,4 +1,5 @@
 mod access;
+mod busy;
 mod content;
 mod history;
 mod mapped;
