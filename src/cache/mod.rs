@@ -114,6 +114,11 @@ impl Cache {
         self.staged.set_aside(ino)
     }
 
+    /// The files of an inode that were set aside and are still there.
+    pub fn aside_of(&self, ino: Ino) -> io::Result<Vec<PathBuf>> {
+        self.staged.aside_of(ino)
+    }
+
     /// Removes a file that was set aside and is of no use to anybody.
     pub fn remove_aside(&self, aside: &Path) {
         disk::remove_or_warn(aside);

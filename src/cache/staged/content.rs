@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::Times;
 use super::budget::Charge;
 use super::copying::Changes;
-use super::Times;
 use super::range::Beyond;
 use crate::object::Ino;
 
