@@ -283,7 +283,10 @@ mod tests {
     #[test]
     fn a_copy_has_the_time_of_its_last_change_or_the_one_that_was_set_since() {
         let nothing = |_: &Lease| {};
-        let (write, set) = (|lease: &Lease| lease.touch(2), |lease: &Lease| drop(lease.set_mtime(3)));
+        let write = |lease: &Lease| lease.touch(2);
+        let set = |lease: &Lease| {
+            lease.set_mtime(3);
+        };
         assert_eq!(mtime_of_copy(nothing, nothing), 1, "what the ledger knows");
         assert_eq!(mtime_of_copy(write, nothing), 2);
         assert_eq!(mtime_of_copy(write, |lease| lease.touch(4)), 2, "the later write is not in it");
