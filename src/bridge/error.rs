@@ -37,6 +37,8 @@ pub enum BridgeErrorKind {
     Unavailable,
     /// The content that an open file was pinned to is no longer anywhere.
     Stale,
+    /// What was acknowledged last was only on this host, and is not whole any more. A finding says what is left.
+    Lost,
     /// The ledger, the cache or every replica is damaged.
     Damaged,
 }

@@ -76,10 +76,24 @@ impl Bridge {
                 }
             }
         }
-        Ok(Err(failure.unwrap_or_else(|| {
-            let detail = format!("no store has version {} of it any more", node.version);
+        match failure {
+            Some(failure) => Ok(Err(failure)),
+            None => Ok(Err(self.nowhere(content)?)),
+        }
+    }
+
+    /// No store has the content: not any more, or it was lost before any of them had it.
+    fn nowhere(&self, content: &Content) -> BridgeResult<BridgeError> {
+        let version = content.version();
+        Ok(if blocking(|| self.ledger.is_unconfirmed(content.ino(), version))? {
+            let detail = format!(
+                "version {version} of it was lost on this host before any store had it: see `bridgefs findings`"
+            );
+            BridgeError::new(BridgeErrorKind::Lost, detail)
+        } else {
+            let detail = format!("no store has version {version} of it any more");
             BridgeError::new(BridgeErrorKind::Stale, detail)
-        })))
+        })
     }
 
     /// The replicas as they are now: a rename moves them. A node that has left the tree is read from where

@@ -23,6 +23,9 @@ pub struct BridgeStatus {
     pub directories: u64,
     /// Bytes of the known files.
     pub bytes: u64,
+    /// Files whose content was lost on this host before any store had it.
+    #[serde(default)]
+    pub given_up: u64,
     /// Open findings.
     pub findings: u64,
     /// Bytes of cached blocks.
@@ -136,6 +139,7 @@ impl Bridge {
             files: summary.files,
             directories: summary.directories,
             bytes: summary.bytes,
+            given_up: summary.given_up,
             findings: summary.findings,
             cache_bytes: cache.bytes,
             staged_bytes: cache.staged_bytes,

@@ -33,7 +33,7 @@ use blocks::{Adoption, Blocks, Limits, Name};
 use disk::{DiskOf, SpaceProbe};
 pub use error::{CacheError, NoSpace};
 pub use options::{CacheOptions, CacheStats, DiskSpace, KeepFree, Promotion};
-pub use staged::{FileEnd, Fill, Found, Lease, RangeChange, Region, Snapshot};
+pub use staged::{FileEnd, Fill, Found, Lease, LiveTimes, RangeChange, Region, Snapshot};
 use staged::{Refusal, StagedArea};
 use volume::Layout;
 
@@ -117,6 +117,11 @@ impl Cache {
     /// way -> where it is now; `None` if there was none. Leases that are held keep the content.
     pub fn set_aside(&self, ino: Ino) -> io::Result<Option<PathBuf>> {
         self.staged.set_aside(ino)
+    }
+
+    /// The files of an inode that were set aside and are still there.
+    pub fn aside_of(&self, ino: Ino) -> io::Result<Vec<PathBuf>> {
+        self.staged.aside_of(ino)
     }
 
     /// Removes a file that was set aside and is of no use to anybody.

@@ -69,7 +69,7 @@ impl Umount {
 /// What stays in the journal, in sentences.
 fn describe(mountpoint: &Path, stopped: Stopped) -> String {
     let shown = mountpoint.display();
-    if stopped.pending == 0 && stopped.blocked == 0 {
+    if stopped.pending == 0 && stopped.blocked == 0 && stopped.given_up == 0 {
         return format!("{shown} is unmounted; nothing waits to be sent.\n");
     }
     let are = |count: u64, one: &str| match count {
@@ -97,6 +97,13 @@ fn describe(mountpoint: &Path, stopped: Stopped) -> String {
             are(stopped.blocked, "change")
         ));
     }
+    if stopped.given_up > 0 {
+        text.push_str(&format!(
+            " {} damaged, and what was acknowledged last is on no store: what is left of it is in `cache/damaged/` of \
+             the state directory; mount again, and see `bridgefs findings`.",
+            are(stopped.given_up, "file")
+        ));
+    }
     text.push_str(" Do not delete the state directory.\n");
     text
 }
@@ -119,7 +126,7 @@ mod tests {
         let deletions = said(Stopped { pending: 29, deletions: 29, ..Stopped::default() });
         assert!(deletions.contains("29 deletions are not finished"), "{deletions}");
         assert!(!deletions.contains("0 B") && !deletions.contains("change"), "{deletions}");
-        let both = said(Stopped { pending: 3, deletions: 2, bytes: 1536, blocked: 0 });
+        let both = said(Stopped { pending: 3, deletions: 2, bytes: 1536, ..Stopped::default() });
         assert!(both.contains("1 change is not on every store yet (1.5 KiB)"), "{both}");
         assert!(
             both.contains("2 deletions are") && both.contains("Do not delete the state directory"),
@@ -129,5 +136,8 @@ mod tests {
         assert!(!empty.contains("0 B"), "{empty}");
         let blocked = said(Stopped { blocked: 1, ..Stopped::default() });
         assert!(blocked.contains("1 change is refused") && !blocked.contains("nothing waits"), "{blocked}");
+        let damaged = said(Stopped { given_up: 2, ..Stopped::default() });
+        assert!(damaged.contains("2 files are damaged") && damaged.contains("`cache/damaged/`"), "{damaged}");
+        assert!(!damaged.contains("journal") && damaged.contains("Do not delete"), "{damaged}");
     }
 }

@@ -67,6 +67,9 @@ pub struct Stopped {
     /// Changes that a store refuses: the journal may hold the only copy.
     #[serde(default)]
     pub blocked: u64,
+    /// Files whose content was lost on this host before any store had it.
+    #[serde(default)]
+    pub given_up: u64,
 }
 
 /// The body of every answer that is a refusal.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{DaemonError, parts, stores};
-use crate::bridge::{Bridge, BridgeParts, BridgeResult, BridgeTasks, Coherence, Drained};
+use crate::bridge::{Bridge, BridgeParts, BridgeResult, BridgeStatus, BridgeTasks, Coherence, Drained};
 use crate::clock::{Clock, Instant};
 use crate::config::Config;
 use crate::control::{
@@ -227,13 +227,14 @@ async fn stop(bridge: &Bridge, tasks: BridgeTasks, end: &End, signals: &mut Sign
 
 /// Counted once nothing changes any more.
 fn left_in_journal(bridge: &Bridge) -> BridgeResult<Stopped> {
-    let stores = bridge.status()?.stores;
+    let BridgeStatus { stores, given_up, .. } = bridge.status()?;
     let sum = |of: fn(&SideSummary) -> u64| stores.iter().map(|store| of(&store.counts)).sum();
     Ok(Stopped {
         pending: sum(|counts| counts.pending + counts.deletions),
         deletions: sum(|counts| counts.deletions),
         bytes: sum(|counts| counts.pending_bytes),
         blocked: sum(|counts| counts.blocked),
+        given_up,
     })
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::handles::HandleId;
-use super::inodes::{ContentState, InodeRef, State};
+use super::inodes::{ContentState, State};
 use super::open::{Access, Truncate};
 use super::orphans::Orphan;
 use super::{Caller, Fs, FsError, FsResult};
+use crate::cache::Lease;
 use crate::ledger::{AttrChange, Node};
 use crate::object::{CAPABILITY, Ino, Kind, NanoTime, Privileges};
 
@@ -108,7 +109,7 @@ impl Fs {
             Some(orphan) => orphan.node.clone(),
             None => self.node(ino).await?,
         };
-        let mut info = overlay(&node, &inode, &state);
+        let mut info = overlay(&node, &state);
         if node.kind.is_directory() && state.orphan.is_none() {
             info.nlink = self.bridge.directory_links(&node)?;
         }
@@ -201,44 +202,44 @@ impl Fs {
     /// Attributes go to the ledger at once, whether or not the content is being changed.
     pub(super) async fn apply(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
         let Some(inode) = self.inodes.find(ino) else {
-            return self.change_in_ledger(ino, change).await;
+            return self.change_in_ledger(ino, None, change).await;
         };
         // A commit under way carries the time from before: it must not end after this.
         let alone = match change.mtime {
             Some(_) => Some(inode.changes.lock().await),
             None => None,
         };
+        let lease = inode.lease().await;
         if let Some(orphan) = &mut inode.state.write().await.orphan {
             apply_to(orphan, &change);
             inode.privileges.changed();
+            if let Some((lease, mtime)) = lease.zip(change.mtime) {
+                lease.set_mtime(mtime);
+            }
         } else {
-            self.change_in_ledger(ino, change).await?;
-        }
-        if let Some(mtime) = change.mtime {
-            self.note_mtime(&inode, mtime).await;
+            self.change_in_ledger(ino, lease, change).await?;
         }
         inode.quiet_until.end();
         drop(alone);
         Ok(())
     }
 
-    async fn change_in_ledger(&self, ino: Ino, change: AttrChange) -> FsResult<()> {
+    /// A time that is set is the staged file's first: whatever copy of it is committed after the ledger has the
+    /// time must not bring back the one before.
+    async fn change_in_ledger(&self, ino: Ino, lease: Option<Lease>, change: AttrChange) -> FsResult<()> {
         let (bridge, inodes) = (Arc::clone(&self.bridge), Arc::clone(&self.inodes));
         let work = async move {
+            let live = lease.zip(change.mtime).map(|(lease, mtime)| (lease.set_mtime(mtime), lease, mtime));
             let done = bridge.set_attrs(ino, change).await;
+            if let Some((before, lease, mtime)) = live.filter(|_| done.is_err()) {
+                lease.unset_mtime(mtime, before);
+            }
             inodes.privileges_changed(ino);
             inodes.ctime_changed(ino);
             done
         };
         self.carry_out(work).await?;
         Ok(())
-    }
-
-    /// The later commit carries this time, unless a write comes after it.
-    async fn note_mtime(&self, inode: &InodeRef, mtime: NanoTime) {
-        if inode.lease().await.is_some() {
-            inode.set_mtime(mtime);
-        }
     }
 }
 
@@ -265,14 +266,14 @@ fn blocks_of(kind: Kind, size: u64) -> u64 {
 }
 
 /// While a file is staged, its local file is the truth about length and times.
-pub(super) fn overlay(node: &Node, inode: &InodeRef, state: &State) -> FileInfo {
+pub(super) fn overlay(node: &Node, state: &State) -> FileInfo {
     let mut info = FileInfo::of(node);
     if state.orphan.is_some() {
         info.nlink = 0;
     }
     match &state.content {
         ContentState::Staged(lease) => {
-            let live = inode.times();
+            let live = lease.times();
             info.size = lease.len();
             info.blocks = lease.allocated().div_ceil(BLOCK_UNIT);
             info.mtime = live.mtime.unwrap_or(info.mtime);

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::handles::HandleId;
-use super::inodes::{Committed, ContentState, InodeRef, LiveTimes};
+use super::inodes::{Committed, ContentState, InodeRef};
 use super::{Fs, FsError, FsResult};
 use crate::bridge::{BridgeErrorKind, ContentTimes};
-use crate::cache::Lease;
+use crate::cache::{Lease, LiveTimes};
 use crate::clock::sleep;
 use crate::object::{Ino, Version};
 
@@ -65,7 +65,7 @@ impl Fs {
             return Ok(inode.committed().version);
         }
         let generation = lease.generation();
-        let times = self.times_to_commit(inode).await?;
+        let times = self.times_to_commit(inode, &lease).await?;
         match self.bridge.commit(&lease, times).await {
             Ok(version) => {
                 inode.set_committed(Committed { generation: Some(generation), version: Some(version) });
@@ -77,9 +77,9 @@ impl Fs {
     }
 
     /// A commit makes nothing newer: the times are those of the last change.
-    async fn times_to_commit(&self, inode: &InodeRef) -> FsResult<ContentTimes> {
-        let live = inode.times();
-        if let LiveTimes { mtime: Some(mtime), ctime: Some(ctime) } = live {
+    async fn times_to_commit(&self, inode: &InodeRef, lease: &Lease) -> FsResult<ContentTimes> {
+        let live = lease.times();
+        if let LiveTimes { mtime: Some(mtime), ctime: Some(ctime), .. } = live {
             return Ok(ContentTimes { mtime, ctime });
         }
         let node = self.ask(self.bridge.node(inode.ino())).await?;

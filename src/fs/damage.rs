@@ -63,13 +63,17 @@ impl Fs {
     pub(super) async fn begin_anew(&self, inode: &InodeRef) -> FsResult<()> {
         let _alone = inode.changes.lock().await;
         let mut state = inode.state.write().await;
-        inode.touch(self.now());
         let lease = match self.bridge.staged(inode.ino())? {
             Some(lease) => {
+                inode.touch(&lease, self.now());
                 disk::set_len(inode, &lease, 0)?;
                 lease
             }
-            None => self.bridge.stage_empty(inode.ino())?,
+            None => {
+                let lease = self.bridge.stage_empty(inode.ino())?;
+                inode.touch(&lease, self.now());
+                lease
+            }
         };
         inode.set_committed(Committed { generation: None, version: inode.committed().version });
         state.content = ContentState::Staged(lease);

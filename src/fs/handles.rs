@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use super::inodes::{InodeRef, OpenInode};
 use super::open::Access;
 use super::{FsError, FsResult};
+use crate::cache::Lease;
 use crate::object::{Ino, NanoTime};
 
 /// Names something open. Never given twice in the life of a mount, so that a late request finds nothing
@@ -54,10 +55,11 @@ impl FileHandle {
     /// without them, and the debt after it, whether or not all of it was done.
     pub(super) fn change<T>(
         &self,
+        lease: &Lease,
         now: NanoTime,
         work: impl FnOnce(&OpenInode) -> FsResult<T>,
     ) -> FsResult<T> {
-        self.inode.touch(now);
+        self.inode.touch(lease, now);
         let done = work(&self.inode);
         self.debt.add();
         done

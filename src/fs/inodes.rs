@@ -53,13 +53,6 @@ pub(super) struct Committed {
     pub(super) version: Option<Version>,
 }
 
-/// Times that are newer than the ledger's, while the file is staged.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LiveTimes {
-    pub(super) mtime: Option<NanoTime>,
-    pub(super) ctime: Option<NanoTime>,
-}
-
 /// One inode in use.
 #[derive(Debug)]
 pub(super) struct OpenInode {
@@ -69,7 +62,6 @@ pub(super) struct OpenInode {
     /// One at a time: bringing content in, committing, setting times. Taken before `state`.
     pub(super) changes: tokio::sync::Mutex<()>,
     committed: Mutex<Committed>,
-    times: Mutex<LiveTimes>,
     refuses_writes: AtomicBool,
     damaged: AtomicBool,
     pub(super) privileges: PrivilegeWatch,
@@ -86,7 +78,6 @@ impl OpenInode {
             state: RwLock::new(State { handles: 0, writers: 0, content: ContentState::Idle, orphan: None }),
             changes: tokio::sync::Mutex::default(),
             committed: Mutex::default(),
-            times: Mutex::default(),
             refuses_writes: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             privileges: PrivilegeWatch::default(),
@@ -107,25 +98,10 @@ impl OpenInode {
         *self.committed.lock() = committed;
     }
 
-    pub(super) fn times(&self) -> LiveTimes {
-        *self.times.lock()
-    }
-
-    /// The content changes now. Called before the change: a commit that comes in between then has the
-    /// time without the change, finds the generation moved on, and is followed by another.
-    pub(super) fn touch(&self, now: NanoTime) {
-        *self.times.lock() = LiveTimes { mtime: Some(now), ctime: Some(now) };
+    /// The content changes now, in this staged file. Called before the change.
+    pub(super) fn touch(&self, lease: &Lease, now: NanoTime) {
+        lease.touch(now);
         self.quiet_until.end();
-    }
-
-    /// The content is as old as its node says.
-    pub(super) fn set_times(&self, mtime: NanoTime, ctime: NanoTime) {
-        *self.times.lock() = LiveTimes { mtime: Some(mtime), ctime: Some(ctime) };
-    }
-
-    /// Somebody set the time of modification: it holds until the next change of content.
-    pub(super) fn set_mtime(&self, mtime: NanoTime) {
-        self.times.lock().mtime = Some(mtime);
     }
 
     /// Whether the staged file differs from what was committed last.
@@ -166,7 +142,6 @@ impl OpenInode {
 
     /// Forgets what is only true while somebody has it open.
     pub(super) fn reset(&self) {
-        *self.times.lock() = LiveTimes::default();
         *self.committed.lock() = Committed::default();
     }
 

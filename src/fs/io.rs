@@ -50,7 +50,7 @@ impl Writer<'_> {
     /// Writes all of `data` to the local file, on the calling thread.
     pub fn write(self, data: &[u8]) -> FsResult<()> {
         self.file.inode.check_writes()?;
-        self.file.change(self.fs.now(), |inode| match self.place {
+        self.file.change(&self.lease, self.fs.now(), |inode| match self.place {
             Place::At(offset) | Place::Mapped(offset) => disk::write_at(inode, &self.lease, offset, data),
             Place::End => disk::append(inode, &self.lease, data),
         })

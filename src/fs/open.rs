@@ -112,10 +112,10 @@ impl Fs {
             inode.privileges.found_none(inode.privileges.moment());
         }
         let mut state = inode.state.write().await;
+        lease.set_times(node.attrs.mtime, node.ctime);
         state.content = ContentState::Staged(lease);
         state.handles += 1;
         state.writers += 1;
-        inode.set_times(node.attrs.mtime, node.ctime);
         drop(state);
         self.remember(node.ino, Version::UNCOMMITTED);
         let file = FileHandle { inode, access: Access::Write, debt: Debt::default() };
@@ -173,7 +173,7 @@ impl Fs {
     pub(super) async fn let_go(&self, inode: &InodeRef, state: &mut State) {
         let had_name = state.orphan.is_none();
         let was_damaged = inode.end_damage();
-        let last = state.orphan.as_ref().map(|orphan| overlay(&orphan.node, inode, state));
+        let last = state.orphan.as_ref().map(|orphan| overlay(&orphan.node, state));
         if let Some((orphan, last)) = state.orphan.as_mut().zip(last) {
             orphan.end(last).await;
             self.forget_unsettled(inode.ino());
@@ -184,7 +184,8 @@ impl Fs {
                 self.keep_unsettled(inode);
                 return;
             }
-            ContentState::Clean(_) | ContentState::Staged(_) => {}
+            ContentState::Staged(lease) => lease.forget_times(),
+            ContentState::Clean(_) => {}
         }
         state.content = ContentState::Idle;
         inode.reset();

@@ -34,7 +34,7 @@ impl Fs {
         if change.takes_space() {
             self.make_room(&lease, end, len, AtLimit::Refuse).await?;
         }
-        file.change(self.now(), |inode| disk::change_range(inode, &lease, change, offset, len))
+        file.change(&lease, self.now(), |inode| disk::change_range(inode, &lease, change, offset, len))
     }
 
     /// Where data or a hole begins, at `offset` or after it; `None` if the file ends before. Content that
@@ -99,7 +99,7 @@ impl Fs {
             return Ok(0);
         }
         self.make_room(lease, to + len, len, AtLimit::Refuse).await?;
-        target.change(self.now(), |inode| disk::copy_from(inode, lease, from, to, len))
+        target.change(lease, self.now(), |inode| disk::copy_from(inode, lease, from, to, len))
     }
 
     /// A failure after the first bytes is left to the next call.
@@ -136,7 +136,7 @@ impl Fs {
         let bytes = self.ask(self.bridge.read(from.0, from.1, most)).await?;
         let len = bytes.len() as u64;
         self.make_room(lease, to + len, len, AtLimit::Refuse).await?;
-        target.change(self.now(), |inode| disk::write_at(inode, lease, to, &bytes))?;
+        target.change(lease, self.now(), |inode| disk::write_at(inode, lease, to, &bytes))?;
         Ok(len)
     }
 

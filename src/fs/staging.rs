@@ -29,7 +29,7 @@ impl Fs {
         let lease = match self.bridge.staged(ino)? {
             Some(lease) => {
                 self.take_over(inode, &lease).await?;
-                inode.touch(self.now());
+                inode.touch(&lease, self.now());
                 disk::set_len(inode, &lease, 0)?;
                 lease
             }
@@ -37,7 +37,7 @@ impl Fs {
                 let version = self.committed_version(ino).await?;
                 let lease = self.bridge.stage_empty(ino)?;
                 inode.set_committed(Committed { generation: None, version: Some(version) });
-                inode.touch(self.now());
+                inode.touch(&lease, self.now());
                 lease
             }
         };
@@ -97,7 +97,7 @@ impl Fs {
             return self.begin_anew(inode).await;
         }
         let lease = self.make_staged(inode, size, AtLimit::Refuse).await?;
-        inode.touch(self.now());
+        inode.touch(&lease, self.now());
         disk::set_len(inode, &lease, size)
     }
 }

@@ -45,6 +45,7 @@ impl From<FsError> for Errno {
 ///   single value over the kernel's own limit.
 /// - `NotKept` is `EOPNOTSUPP`, also for attributes that the bridge keeps for itself: programs that copy
 ///   all attributes take it as "cannot be kept here" and go on, which they do not after `EPERM`.
+/// - `Lost` is `EIO`: no new look at the name brings back what is nowhere.
 /// - `Damaged` is `EIO`, not `EUCLEAN`: hardly any program knows the latter.
 fn of_bridge(kind: BridgeErrorKind) -> Errno {
     match kind {
@@ -60,7 +61,7 @@ fn of_bridge(kind: BridgeErrorKind) -> Errno {
         BridgeErrorKind::NoSpace => Errno::ENOSPC,
         BridgeErrorKind::NoAttribute => Errno::ENODATA,
         BridgeErrorKind::Stale => Errno::ESTALE,
-        BridgeErrorKind::Unavailable | BridgeErrorKind::Damaged => Errno::EIO,
+        BridgeErrorKind::Unavailable | BridgeErrorKind::Lost | BridgeErrorKind::Damaged => Errno::EIO,
     }
 }
 
@@ -84,7 +85,8 @@ mod tests {
 
     use fuser::Errno;
 
-    use super::{name, word};
+    use super::{name, of_bridge, word};
+    use crate::bridge::BridgeErrorKind;
 
     #[test]
     fn a_name_is_utf_8_of_at_most_255_bytes() {
@@ -92,6 +94,12 @@ mod tests {
         assert_eq!(name(OsStr::new(&longest)), Ok(longest.clone()));
         assert_eq!(name(OsStr::new(&(longest + "y"))), Err(Errno::ENAMETOOLONG));
         assert_eq!(name(OsStr::from_bytes(b"caf\xe9")), Err(Errno::EILSEQ));
+    }
+
+    #[test]
+    fn content_that_is_lost_is_an_error_and_not_another_file() {
+        assert_eq!(of_bridge(BridgeErrorKind::Lost), Errno::EIO);
+        assert_eq!(of_bridge(BridgeErrorKind::Stale), Errno::ESTALE);
     }
 
     #[test]

@@ -30,12 +30,39 @@ impl Ledger {
 
 /// A finding that says how things are, not what happened, is over when they are no longer so.
 pub(super) fn close(conn: &Connection, kind: FindingKind, side: Side, key: Option<&str>) -> LedgerResult<()> {
+    close_subject(conn, kind, side.as_str(), key.unwrap_or_default())
+}
+
+/// What was damaged under this key is whole, or gone.
+pub(super) fn close_damage(conn: &Connection, key: &str) -> LedgerResult<()> {
+    close_subject(conn, FindingKind::Damage, "", key)
+}
+
+fn close_subject(conn: &Connection, kind: FindingKind, side: &str, key: &str) -> LedgerResult<()> {
     let sql = "UPDATE findings SET closed = 1 WHERE kind = ?1 AND side = ?2 AND key = ?3 AND closed = 0";
-    let subject = params![kind_word(kind), side.as_str(), key.unwrap_or_default()];
-    match conn.prepare_cached(sql)?.execute(subject)? {
+    match conn.prepare_cached(sql)?.execute(params![kind_word(kind), side, key])? {
         0 => Ok(()),
         closed => set_open(conn, meta::number(conn, meta::OPEN_FINDINGS)?.saturating_sub(closed as u64)),
     }
+}
+
+/// What is damaged has another key now. Where one is open under that, which two files that change places have, both
+/// stay where they are: each says in which file its content is kept.
+pub(super) fn move_damage(conn: &Connection, from: &str, to: &str) -> LedgerResult<()> {
+    let damage = kind_word(FindingKind::Damage);
+    if closed(conn, FindingKind::Damage, "", to)? == Some(false) {
+        return Ok(());
+    }
+    let sql =
+        "UPDATE OR REPLACE findings SET key = ?3 WHERE kind = ?1 AND side = '' AND key = ?2 AND closed = 0";
+    conn.prepare_cached(sql)?.execute(params![damage, from, to])?;
+    Ok(())
+}
+
+/// Whether a finding about the same is open.
+pub(super) fn is_open(conn: &Connection, new: &NewFinding) -> LedgerResult<bool> {
+    let side = new.side.map_or("", Side::as_str);
+    Ok(closed(conn, new.kind, side, new.key.as_ref().map_or("", Key::as_str))? == Some(false))
 }
 
 pub(super) fn upsert(conn: &Connection, new: &NewFinding, now: NanoTime) -> LedgerResult<()> {

@@ -7,6 +7,9 @@ use super::replicas::{side_number, side_of};
 use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes};
 use crate::object::{LinkId, NanoTime, Side};
 
+/// The number of [`BlockReason::GivenUp`].
+pub(super) const GIVEN_UP: i64 = 3;
+
 macro_rules! select_intent {
     ($rest:literal) => {
         concat!("SELECT ino, side, attempts, due, since, error, blocked FROM intents ", $rest)
@@ -97,13 +100,34 @@ pub(super) fn all(conn: &Connection, side: Side) -> LedgerResult<Vec<Intent>> {
     select(conn, select_intent!("WHERE side = ?1"), [side_number(side)])
 }
 
-/// Asks for `side` to be brought up to date, now. Since when it is behind stays as it was.
+/// Asks for `side` to be brought up to date, now. Since when it is behind stays as it was, and so does what has
+/// no content to be sent.
 pub(super) fn want(conn: &Connection, link: LinkId, side: Side, now: NanoTime) -> LedgerResult<()> {
     let sql = "INSERT INTO intents (ino, side, attempts, due, since) VALUES (?1, ?2, 0, ?3, ?3)
                ON CONFLICT (ino, side) DO UPDATE SET
-                   attempts = 0, due = excluded.due, error = NULL, blocked = NULL";
-    conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), now])?;
+                   attempts = 0, due = excluded.due, error = CASE WHEN blocked = ?4 THEN error END,
+                   blocked = CASE WHEN blocked = ?4 THEN blocked END";
+    conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), now, GIVEN_UP])?;
     Ok(())
+}
+
+/// What this name has to send is lost.
+pub(super) fn give_up(conn: &Connection, link: LinkId, why: &str) -> LedgerResult<()> {
+    let sql = "UPDATE intents SET blocked = ?2, error = ?3 WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![link.0, GIVEN_UP, why])?;
+    Ok(())
+}
+
+/// It is there again, or there is something else to send -> whether it was lost.
+pub(super) fn take_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
+    let sql = "UPDATE intents SET blocked = NULL, error = NULL WHERE ino = ?1 AND blocked = ?2";
+    Ok(conn.prepare_cached(sql)?.execute(params![link.0, GIVEN_UP])? > 0)
+}
+
+/// Whether what this name has to send is lost.
+pub(super) fn is_given_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
+    let sql = "SELECT 1 FROM intents WHERE ino = ?1 AND blocked = ?2";
+    Ok(conn.prepare_cached(sql)?.exists(params![link.0, GIVEN_UP])?)
 }
 
 /// [`want`] on each of the sides.
@@ -146,6 +170,7 @@ fn block_number(reason: BlockReason) -> i64 {
         BlockReason::Unsupported => 0,
         BlockReason::Locked => 1,
         BlockReason::SourceLost => 2,
+        BlockReason::GivenUp => GIVEN_UP,
     }
 }
 
@@ -154,6 +179,7 @@ fn block_of(number: i64) -> rusqlite::Result<BlockReason> {
         0 => Ok(BlockReason::Unsupported),
         1 => Ok(BlockReason::Locked),
         2 => Ok(BlockReason::SourceLost),
+        GIVEN_UP => Ok(BlockReason::GivenUp),
         other => Err(rusqlite::Error::IntegralValueOutOfRange(6, other)),
     }
 }

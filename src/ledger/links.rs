@@ -9,8 +9,8 @@ use super::replicas::{self, ReplicaRow};
 use super::transaction::Tx;
 use super::tree::{exists, require_leaf};
 use super::{
-    Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets, nodes,
-    paths, tombstones,
+    Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets,
+    given_up, nodes, paths, tombstones,
 };
 use crate::object::{Ino, LinkId, NanoTime, PerSide, Side, Version};
 
@@ -89,6 +89,7 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
     nodes::touch(tx.conn, parent, now)?;
     if further.version > Version::UNCOMMITTED {
         want_everywhere(tx.conn, further.link, now)?;
+        given_up::share(tx.conn, &further)?;
     }
     Ok(further)
 }

@@ -6,7 +6,7 @@
 //! | the file | `schema` (tables, migrations), `lock`, `check` |
 //! | access | `writer` and `transaction` (group commit), `checkpoint`, `readers`, `meta` (single values, inode numbers) |
 //! | the tree | `nodes` (rows), `paths`, `tree` (create, commit, unlink ...), `links` (further names), `rename`, `adopt`, `scan`, `xattrs`, `access` |
-//! | the stores | `replicas`, `receipts`, `contents`, `intents`, `tombstones` |
+//! | the stores | `replicas`, `receipts`, `contents`, `intents`, `given_up`, `tombstones` |
 //! | the operator | `slices`, `findings`, `events`, `summary` |
 //!
 //! Two rules hold everywhere and `check` looks for them: no tombstone stands at a key where a live replica
@@ -21,6 +21,7 @@ mod contents;
 mod error;
 mod events;
 mod findings;
+mod given_up;
 mod intents;
 mod links;
 mod lock;

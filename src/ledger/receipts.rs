@@ -5,7 +5,8 @@ use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
     FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState,
-    Targets, TombstoneState, contents, findings, intents, links, nodes, paths, tombstones, tree, xattrs,
+    Targets, TombstoneState, contents, findings, given_up, intents, links, nodes, paths, tombstones, tree,
+    xattrs,
 };
 use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 
@@ -96,6 +97,10 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         return outcome(tx, node, side, &path);
     }
     tombstones::remove(tx.conn, side, key.as_str())?;
+    if new.receipt.version == node.version {
+        // It arrived while it was given up.
+        given_up::lift(tx.conn, node)?;
+    }
     let (node, row) = with_digest(tx, node, side, row_of(node.link, new, &path), new)?;
     replicas::put(tx.conn, side, &row)?;
     uncover(tx, side, key.as_str())?;
@@ -210,6 +215,7 @@ fn replace(
     node.checked_at = now;
     node.origin = Origin::Read;
     nodes::update(tx.conn, &node)?;
+    given_up::end(tx.conn, &node, || Ok(key.clone()))?;
     xattrs::replace(tx.conn, node.ino, &found.xattrs)?;
     displace(tx, side, key.as_str(), link)?;
     tombstones::remove(tx.conn, side, key.as_str())?;

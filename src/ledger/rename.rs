@@ -8,7 +8,7 @@ use super::transaction::Tx;
 use super::tree::{self, bury_taken, exists, require_empty, take_out};
 use super::{
     Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode,
-    Targets, findings, intents, nodes, paths,
+    Targets, findings, given_up, intents, nodes, paths,
 };
 use crate::object::{Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -178,6 +178,9 @@ fn rekey_on(
     let intent = intents::find(tx.conn, node.link, side)?;
     if intent.as_ref().is_some_and(|intent| intent.blocked.is_some()) {
         findings::close(tx.conn, FindingKind::Blocked, side, Some(old.as_str()))?;
+    }
+    if node.link == LinkId::first(node.ino) {
+        given_up::moved(tx.conn, node, old, new)?;
     }
     let at_old_key = row.as_ref().is_some_and(|row| row.key.is_none());
     match row.as_ref().map(|row| row.key.as_ref()) {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
 
 /// Step `i` brings a file from `user_version` `i` to `i + 1`. A step that was released is never changed.
-const STEPS: [&str; 3] = [FIRST, UPLOADS, POSIX];
+const STEPS: [&str; 4] = [FIRST, UPLOADS, POSIX, GIVEN_UP];
 
 const FIRST: &str = r"
 -- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
@@ -192,6 +192,16 @@ SELECT ino, link, parent, name, size, version, links,
                  WHEN 4 THEN 'socket' WHEN 5 THEN 'char-device' ELSE 'block-device' END AS kind,
        CASE origin WHEN 0 THEN 'mount' WHEN 1 THEN 'listed' WHEN 2 THEN 'read' ELSE 'unproven' END AS origin
 FROM names;
+";
+
+const GIVEN_UP: &str = r"
+-- intents.blocked may be 3: the content was lost on this host before any store had it.
+DROP VIEW v_intents;
+CREATE VIEW v_intents AS
+SELECT ino, CASE side WHEN 0 THEN 'old' ELSE 'new' END AS side, attempts, due, since, error,
+       CASE blocked WHEN 0 THEN 'unsupported' WHEN 1 THEN 'locked' WHEN 2 THEN 'source-lost'
+                    WHEN 3 THEN 'given-up' END AS blocked
+FROM intents;
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

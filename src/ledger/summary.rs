@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::replicas::side_number;
-use super::{Ledger, LedgerResult, SideSummary, Summary, findings};
+use super::{Ledger, LedgerResult, SideSummary, Summary, findings, given_up, intents};
 use crate::object::Side;
 
 /// So many failures in a row are more than bad luck.
@@ -18,7 +18,8 @@ impl Ledger {
             let (files, directories, bytes) =
                 conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let sides = [side_summary(conn, Side::Old)?, side_summary(conn, Side::New)?];
-            Ok(Summary { files, directories, bytes, sides, findings: findings::count_open(conn)? })
+            let (given_up, findings) = (given_up::count(conn)?, findings::count_open(conn)?);
+            Ok(Summary { files, directories, bytes, sides, given_up, findings })
         })
     }
 }
@@ -31,10 +32,12 @@ fn side_summary(conn: &Connection, side: Side) -> LedgerResult<SideSummary> {
     let sql = "SELECT count(*) FILTER (WHERE i.blocked IS NULL),
                       coalesce(sum(n.size) FILTER (WHERE i.blocked IS NULL), 0),
                       min(i.since) FILTER (WHERE i.blocked IS NULL),
-                      count(*) FILTER (WHERE i.blocked IS NOT NULL)
+                      count(*) FILTER (WHERE i.blocked <> ?2)
                FROM intents i JOIN names n ON n.link = i.ino WHERE i.side = ?1";
     let (pending, pending_bytes, oldest_pending, blocked) =
-        conn.query_row(sql, [side], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        conn.query_row(sql, params![side, intents::GIVEN_UP], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
     // The columns beside max() are those of the row that has it.
     let sql = "SELECT count(*), error, max(attempts) FROM intents
                WHERE side = ?1 AND blocked IS NULL AND attempts >= ?2";

@@ -7,7 +7,8 @@ use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ScanId, Targets, contents, findings, intents, links, nodes, paths, xattrs,
+    Node, Origin, Removed, ScanId, Targets, contents, findings, given_up, intents, links, nodes, paths,
+    xattrs,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -38,16 +39,21 @@ impl Ledger {
     }
 
     /// The same of content that is newer than version `seen` and may be older than the next one -> `None` if
-    /// there is a next one: then nothing was done.
+    /// there is a next one: then nothing was done. What is committed is asked of `commit` when nothing can come
+    /// in between any more.
     pub async fn commit_after(
         &self,
         ino: Ino,
         seen: Version,
-        commit: Commit,
+        commit: impl FnOnce(&Node) -> Commit + Send + 'static,
     ) -> LedgerResult<Option<Version>> {
         self.durable(move |tx| {
             let node = nodes::required(tx.conn, ino)?;
-            if node.version == seen { commit_on(tx, node, &commit).map(Some) } else { Ok(None) }
+            if node.version != seen {
+                return Ok(None);
+            }
+            let commit = commit(&node);
+            commit_on(tx, node, &commit).map(Some)
         })
         .await
     }
@@ -127,6 +133,7 @@ fn commit_on(tx: &mut Tx<'_>, mut node: Node, commit: &Commit) -> LedgerResult<V
     node.ctime = node.ctime.max(commit.ctime);
     node.origin = Origin::Mount;
     nodes::update(tx.conn, &node)?;
+    given_up::end(tx.conn, &node, || paths::key_in_tree(tx.conn, LinkId::first(node.ino)))?;
     links::want_all(tx.conn, &node, commit.targets, tx.now)?;
     Ok(node.version)
 }
@@ -214,7 +221,15 @@ pub(super) struct TakenOut {
 /// Takes a name out of every table, with its node if it was the last one and nothing stands in it. What
 /// the stores hold under that name is for the caller to bury.
 pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key, now: NanoTime) -> LedgerResult<TakenOut> {
+    if node.links == 1 {
+        given_up::end(tx.conn, node, || Ok(key.clone()))?;
+    }
+    let was_first = node.link == LinkId::first(node.ino);
     let node = links::free_to_go(tx, node)?;
+    if was_first && node.links > 1 {
+        let heir = paths::key_in_tree(tx.conn, LinkId::first(node.ino))?;
+        given_up::moved(tx.conn, &node, key, &heir)?;
+    }
     let xattrs = xattrs::take(tx.conn, &node)?;
     let removed = Removed { node: node.clone(), links_left: node.links - 1, xattrs };
     let mut taken = TakenOut { removed, at_home: Vec::new(), elsewhere: Vec::new() };

@@ -114,6 +114,8 @@ pub enum BlockReason {
     Locked,
     /// Every copy of the content is gone.
     SourceLost,
+    /// The content was lost here before any store had it.
+    GivenUp,
 }
 
 impl BlockReason {
@@ -123,6 +125,7 @@ impl BlockReason {
             BlockReason::Unsupported => "unsupported",
             BlockReason::Locked => "locked",
             BlockReason::SourceLost => "source-lost",
+            BlockReason::GivenUp => "given-up",
         }
     }
 }
@@ -435,6 +438,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Per side: old, then new.
     pub sides: [SideSummary; 2],
+    /// Files whose content was lost here before any store had it.
+    pub given_up: u64,
     /// Open findings.
     pub findings: u64,
 }
@@ -450,7 +455,7 @@ pub struct SideSummary {
     pub pending_bytes: u64,
     /// When the oldest of them was made.
     pub oldest_pending: Option<NanoTime>,
-    /// Intents that a person must look at.
+    /// Intents that a person must look at, but for those of files that were given up.
     pub blocked: u64,
     /// Intents that have failed again and again, and are tried again.
     pub failing: u64,

@@ -19,8 +19,13 @@ impl Bridge {
     ) -> BridgeResult<Outcome> {
         let Some(reason) = block_reason(&error) else { return Err(error) };
         let version = situation.node.version;
-        if reason == BlockReason::SourceLost {
-            return self.lost_everywhere(side, situation, error).await;
+        match reason {
+            BlockReason::Unsupported | BlockReason::Locked => {}
+            BlockReason::SourceLost => return self.lost_everywhere(side, situation, error).await,
+            BlockReason::GivenUp => {
+                self.lost_here(&situation.node).await?;
+                return Ok(Outcome::Done);
+            }
         }
         let kept = match situation.replica(side.other()) {
             Some(replica) if replica.receipt.version == version => "The other store has it",
@@ -105,6 +110,7 @@ fn block_reason(error: &BridgeError) -> Option<BlockReason> {
             | ErrorKind::Denied
             | ErrorKind::Corrupt,
         ) => None,
+        None if error.kind() == BridgeErrorKind::Lost => Some(BlockReason::GivenUp),
         None => (error.kind() == BridgeErrorKind::Stale).then_some(BlockReason::SourceLost),
     }
 }

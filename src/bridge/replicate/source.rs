@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::sync::Situation;
 use crate::bridge::staging::Committed;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
-use crate::cache::{Lease, Region, Snapshot};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, ContentTimes, blocking};
+use crate::cache::{Lease, LiveTimes, Region, Snapshot};
 use crate::ledger::{Commit, Node};
 use crate::object::{ContentDigest, ContentHasher, Side, Version};
 
@@ -198,8 +198,11 @@ impl Bridge {
         }
         let _route = self.flips.read().await;
         let targets = self.targets_of(node.ino)?;
-        let now = self.clock.now();
-        let commit = Commit { size: snapshot.len(), mtime: now, ctime: now, targets };
+        let (size, copied, lease) = (snapshot.len(), snapshot.times(), lease.clone());
+        let commit = move |node: &Node| {
+            let ContentTimes { mtime, ctime } = times_of_copy(copied, lease.times(), ContentTimes::of(node));
+            Commit { size, mtime, ctime, targets }
+        };
         // Whoever writes may have committed more than the copy has.
         let Some(version) = self.ledger.commit_after(node.ino, node.version, commit).await? else {
             return Ok(None);
@@ -248,11 +251,51 @@ impl Bridge {
     }
 }
 
+/// The times of a copy: those of its content's last change, and not of a later write, so that the next version
+/// differs in time and content. But a time that was set since holds.
+fn times_of_copy(copied: LiveTimes, now: LiveTimes, known: ContentTimes) -> ContentTimes {
+    let mtime = if now.is_set { now.mtime } else { copied.mtime };
+    ContentTimes { mtime: mtime.unwrap_or(known.mtime), ctime: copied.ctime.unwrap_or(known.ctime) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{PIECE_BYTES, Pass, SourceBytes};
-    use crate::cache::{Cache, CacheOptions, KeepFree};
-    use crate::object::{ContentDigest, Ino};
+    use super::{PIECE_BYTES, Pass, SourceBytes, times_of_copy};
+    use crate::bridge::ContentTimes;
+    use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
+    use crate::object::{ContentDigest, Ino, NanoTime};
+
+    /// What a copy's times are that was made after `before`, and committed after `meanwhile`.
+    fn mtime_of_copy(before: impl Fn(&Lease), meanwhile: impl Fn(&Lease)) -> NanoTime {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let keep_free = KeepFree::Bytes(0);
+        let options =
+            CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume: "v".to_owned() };
+        let cache = Cache::open(dir.path(), options).expect("a cache");
+        let lease = cache.stage_empty(Ino(7)).expect("a staged file");
+        before(&lease);
+        let copied = lease.snapshot().expect("copied").times();
+        meanwhile(&lease);
+        let known = ContentTimes { mtime: 1, ctime: 1 };
+        times_of_copy(copied, lease.times(), known).mtime
+    }
+
+    #[test]
+    fn a_copy_has_the_time_of_its_last_change_or_the_one_that_was_set_since() {
+        let nothing = |_: &Lease| {};
+        let write = |lease: &Lease| lease.touch(2);
+        let set = |lease: &Lease| {
+            lease.set_mtime(3);
+        };
+        assert_eq!(mtime_of_copy(nothing, nothing), 1, "what the ledger knows");
+        assert_eq!(mtime_of_copy(write, nothing), 2);
+        assert_eq!(mtime_of_copy(write, |lease| lease.touch(4)), 2, "the later write is not in it");
+        assert_eq!(mtime_of_copy(write, set), 3, "it holds for what was written before");
+        assert_eq!(mtime_of_copy(set, |lease| lease.touch(4)), 3);
+        assert_eq!(mtime_of_copy(nothing, set), 3);
+        let in_vain = |lease: &Lease| lease.unset_mtime(3, lease.set_mtime(3));
+        assert_eq!(mtime_of_copy(write, in_vain), 2);
+    }
 
     #[test]
     fn holes_are_digested_as_zeros_without_being_read() {

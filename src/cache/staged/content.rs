@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::Times;
 use super::budget::Charge;
 use super::copying::Changes;
 use super::range::Beyond;
@@ -24,6 +25,8 @@ pub(super) struct Content {
     pub(super) copying: Mutex<()>,
     /// What `fallocate` took beyond the end.
     pub(super) beyond: Mutex<Beyond>,
+    /// When it was changed.
+    pub(super) times: Times,
     len: AtomicU64,
     generation: AtomicU64,
     writers: AtomicU64,
@@ -44,6 +47,7 @@ impl Content {
             gate: RwLock::new(None),
             copying: Mutex::new(()),
             beyond: Mutex::default(),
+            times: Times::default(),
             len: AtomicU64::new(len),
             generation: AtomicU64::new(0),
             writers: AtomicU64::new(0),

@@ -123,7 +123,7 @@ impl<'a> Copying<'a> {
     pub(in crate::cache) fn finish(self) -> io::Result<Snapshot> {
         let Copying { lease, ref file, .. } = self;
         let gate = self.noting.content.gate.write();
-        let (len, generation) = (lease.len(), lease.generation());
+        let (len, generation, times) = (lease.len(), lease.generation(), lease.times());
         if let Some(changed) = gate.as_ref() {
             self.copy(&changed.lock())?;
         }
@@ -134,7 +134,7 @@ impl<'a> Copying<'a> {
         }
         drop(gate);
         self.charge.update(file)?;
-        Ok(Snapshot { file: self.file, len, generation, _charge: self.charge })
+        Ok(Snapshot { file: self.file, len, generation, times, _charge: self.charge })
     }
 
     /// Makes these ranges of the copy what they are in the file: shared blocks where the file system can, else what

@@ -22,6 +22,7 @@ mod lease;
 mod outgoing;
 mod range;
 mod snapshot;
+mod times;
 
 pub(super) use budget::Budget;
 use budget::Charge;
@@ -35,6 +36,8 @@ pub use lease::Lease;
 pub(super) use outgoing::Refusal;
 pub use range::{FileEnd, Found, RangeChange, Region};
 pub use snapshot::Snapshot;
+pub use times::LiveTimes;
+use times::Times;
 
 /// After so many bytes of growth the limits of the cached versions are looked at: staged data takes
 /// the same disk.
@@ -251,6 +254,19 @@ impl StagedArea {
             disk::sync_dir(&self.dir)?;
             Ok(target)
         })
+    }
+
+    pub(super) fn aside_of(&self, ino: Ino) -> io::Result<Vec<PathBuf>> {
+        let stem = format!("{:x}.", ino.0);
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.aside)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&stem) {
+                files.push(entry.path());
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// Takes the name of a staged file away -> what `take` said of it; `None` if there is no such file. If

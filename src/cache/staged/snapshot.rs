@@ -4,7 +4,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::budget::Charge;
-use super::clamp;
+use super::{LiveTimes, clamp};
 use crate::cache::disk::{self, Sought};
 
 /// A private copy of a staged file as it was at one moment. It has no name: it is gone when it is
@@ -14,6 +14,7 @@ pub struct Snapshot {
     pub(super) file: File,
     pub(super) len: u64,
     pub(super) generation: u64,
+    pub(super) times: LiveTimes,
     pub(super) _charge: Charge,
 }
 
@@ -40,6 +41,11 @@ impl Snapshot {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// When its content was changed, as was known at that moment.
+    pub fn times(&self) -> LiveTimes {
+        self.times
     }
 
     /// The generation of the staged file that this is a copy of.

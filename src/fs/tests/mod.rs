@@ -1,5 +1,7 @@
 mod access;
+mod busy;
 mod content;
+mod damage;
 mod history;
 mod mapped;
 mod orphans;

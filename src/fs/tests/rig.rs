@@ -27,21 +27,34 @@ pub(super) struct Rig {
     pub(super) cache: Arc<Cache>,
     pub(super) stores: PerSide<Arc<MemoryStore>>,
     pub(super) faults: PerSide<Faults>,
+    faulty: PerSide<SharedStore>,
     now: Arc<AtomicI64>,
     _tasks: BridgeTasks,
-    _dir: TempDir,
+    pub(super) dir: TempDir,
+}
+
+/// What a process that is killed leaves.
+struct Around {
+    stores: PerSide<Arc<MemoryStore>>,
+    faults: PerSide<Faults>,
+    faulty: PerSide<SharedStore>,
+    now: Arc<AtomicI64>,
+    dir: TempDir,
+}
+
+fn journal() -> BridgeSettings {
+    BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() }
 }
 
 impl Rig {
     /// Acks by the journal, so that only what a test is about waits for a store.
     pub(super) async fn new() -> Rig {
-        Rig::with(BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() }, 1 << 30).await
+        Rig::with(journal(), 1 << 30).await
     }
 
     /// The same over an old store that holds an object with this metadata.
     pub(super) async fn over(key: &str, content: &'static [u8], meta: &ObjectMeta) -> Rig {
-        let settings = BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() };
-        Rig::holding(settings, 1 << 30, Some((key, content, meta))).await
+        Rig::holding(journal(), 1 << 30, Some((key, content, meta))).await
     }
 
     pub(super) async fn with(settings: BridgeSettings, staged_bytes_max: u64) -> Rig {
@@ -53,7 +66,6 @@ impl Rig {
         staged_bytes_max: u64,
         object: Option<(&str, &'static [u8], &ObjectMeta)>,
     ) -> Rig {
-        let dir = TempDir::new().expect("a directory");
         let now = Arc::new(AtomicI64::new(1_000_000_000_000));
         let clock = Clock::Manual(Arc::clone(&now));
         let stores = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), clock.clone())));
@@ -63,7 +75,14 @@ impl Rig {
         }
         let faulty = PerSide::from_fn(|side| Faulty::new(Arc::clone(&stores[side]) as SharedStore, 1));
         let faults = PerSide::from_fn(|side| faulty[side].1.clone());
-        let handles = faulty.map(|(store, _)| handle(Arc::new(store)));
+        let faulty = faulty.map(|(store, _)| Arc::new(store) as SharedStore);
+        let dir = TempDir::new().expect("a directory");
+        Rig::start(Around { stores, faults, faulty, now, dir }, settings, staged_bytes_max).await
+    }
+
+    async fn start(around: Around, settings: BridgeSettings, staged_bytes_max: u64) -> Rig {
+        let Around { stores, faults, faulty, now, dir } = around;
+        let clock = Clock::Manual(Arc::clone(&now));
         let options = LedgerOptions { mode: LedgerMode::of_this_test(), sync: false, clock: clock.clone() };
         let ledger = Arc::new(Ledger::open(dir.path(), options).expect("a ledger"));
         let volume = ledger.bridge_id().to_owned();
@@ -73,7 +92,7 @@ impl Rig {
         let parts = BridgeParts {
             ledger,
             cache: Arc::clone(&cache),
-            stores: handles,
+            stores: PerSide::from_fn(|side| handle(Arc::clone(&faulty[side]))),
             clock: clock.clone(),
             settings,
         };
@@ -81,7 +100,18 @@ impl Rig {
         bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");
         let options = FsOptions { clock, ..FsOptions::default() };
         let fs = Fs::new(Arc::clone(&bridge), options);
-        Rig { fs, _tasks: bridge.run(), bridge, cache, stores, faults, now, _dir: dir }
+        Rig { fs, _tasks: bridge.run(), bridge, cache, stores, faults, faulty, now, dir }
+    }
+
+    /// The process is gone from one moment to the next, and another one is started in its place.
+    pub(super) async fn killed(self) -> Rig {
+        let Rig { fs, bridge, cache, stores, faults, faulty, now, _tasks: tasks, dir } = self;
+        let remains = Arc::downgrade(&bridge);
+        drop((fs, bridge, cache, tasks));
+        while remains.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        Rig::start(Around { stores, faults, faulty, now, dir }, journal(), 1 << 30).await
     }
 
     /// Lets a second pass on the wall clock -> the time then.

@@ -2,6 +2,7 @@
 
 mod access;
 mod bench_size;
+mod given_up;
 mod links;
 mod model;
 mod removal;
