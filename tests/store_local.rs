@@ -123,7 +123,7 @@ async fn puts_beside_deletions_that_empty_the_directory_never_fail() {
 async fn objects_are_plain_files_with_mode_and_time() {
     let (scratch, store) = folder().await;
     let attrs = Attrs { mode: 0o4751, uid: 1, gid: 1, mtime: 1_700_000_000_123_456_789 };
-    let meta = ObjectMeta { content_type: None, user: attrs.to_metadata(Kind::File) };
+    let meta = ObjectMeta::of_user(attrs.to_metadata(Kind::File));
     let first = store.put(&key("dir/a"), "plain".into(), &meta, &Condition::Always).await.expect("a put");
     let path = scratch.path().join("dir/a");
     assert_eq!(fs::read_to_string(&path).expect("a file"), "plain");
@@ -131,7 +131,7 @@ async fn objects_are_plain_files_with_mode_and_time() {
     assert_eq!(stat.permissions().mode() & 0o7777, 0o751, "never set-user-id");
     assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_700_000_000, 123_456_789));
     let read_only = Attrs { mode: 0o444, ..attrs };
-    let meta = ObjectMeta { content_type: None, user: read_only.to_metadata(Kind::File) };
+    let meta = ObjectMeta::of_user(read_only.to_metadata(Kind::File));
     let second = store.set_meta(&key("dir/a"), &first, &meta).await.expect("set_meta");
     assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o444);
     assert_ne!(first, second, "other metadata is another state");
@@ -157,7 +157,7 @@ async fn a_file_of_another_program_has_its_own_time_and_its_copy_has_it_too() {
 #[tokio::test]
 async fn what_another_program_writes_is_an_object_with_another_tag() {
     let (scratch, store) = folder().await;
-    let long_ago = ObjectMeta { content_type: None, user: [("mtime".to_owned(), "1".to_owned())].into() };
+    let long_ago = ObjectMeta::of_user([("mtime".to_owned(), "1".to_owned())].into());
     let ours = store.put(&key("a"), "ours".into(), &long_ago, &Condition::Always).await.expect("a put");
     fs::write(scratch.path().join("a"), "them").expect("an edit in place");
     let theirs = store.head(&key("a")).await.expect("head").etag;

@@ -104,7 +104,7 @@ pub(super) async fn claim(
         false => Condition::Always,
     };
     let attrs = Attrs { mode: 0o600, uid: 0, gid: 0, mtime: now };
-    let meta = ObjectMeta { content_type: None, user: attrs.to_metadata(Kind::File) };
+    let meta = ObjectMeta::of_user(attrs.to_metadata(Kind::File));
     let key = mark();
     let put = async || store.put(&key, me.to_text().into(), &meta, &condition).await.map(drop);
     match patiently(put).await {

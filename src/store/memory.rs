@@ -358,8 +358,8 @@ impl Store for MemoryStore {
 
     async fn set_meta(&self, key: &Key, if_match: &ETag, meta: &ObjectMeta) -> StoreResult<ETag> {
         let mut state = self.state.lock();
-        let body = state.find_as("set_meta", key, Some(if_match))?.body.clone();
-        Ok(self.install(&mut state, key, body, meta.clone()))
+        let Object { body, info } = state.find_as("set_meta", key, Some(if_match))?.clone();
+        Ok(self.install(&mut state, key, body, info.meta.replaced_by(meta)))
     }
 
     async fn delete(&self, key: &Key, if_match: Option<&ETag>) -> StoreResult<()> {

@@ -17,12 +17,14 @@ pub mod breaker;
 mod error;
 pub mod faulty;
 pub mod folder;
+mod header;
 pub mod limit;
 pub mod memory;
 pub mod metered;
 pub mod remote;
 
 pub use error::{ErrorKind, StoreError};
+pub use header::{HttpHeader, HttpHeaders};
 
 /// A store as the rest of the program holds it.
 pub type SharedStore = Arc<dyn Store>;
@@ -72,10 +74,26 @@ pub enum Condition {
 /// What goes with the bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// The content type, or the store's default.
-    pub content_type: Option<String>,
+    /// The HTTP headers; a content type that is not named is the store's default.
+    pub headers: HttpHeaders,
     /// User metadata: names `[a-z][a-z0-9_]*`, values ASCII, 2 KB in all.
     pub user: BTreeMap<String, String>,
+}
+
+impl ObjectMeta {
+    /// User metadata, and no header named.
+    pub fn of_user(user: BTreeMap<String, String>) -> ObjectMeta {
+        ObjectMeta { headers: HttpHeaders::new(), user }
+    }
+
+    /// What an object that has `self` has after [`Store::set_meta`]: a header that is not named stays, so that
+    /// nobody loses one who does not know of it.
+    #[must_use]
+    pub fn replaced_by(&self, new: &ObjectMeta) -> ObjectMeta {
+        let mut headers = self.headers.clone();
+        headers.extend(new.headers.clone());
+        ObjectMeta { headers, user: new.user.clone() }
+    }
 }
 
 /// What a store says of one object.
@@ -240,7 +258,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Copies an object inside the store, metadata included, from exactly the state `from_etag`.
     async fn copy(&self, from: &Key, from_etag: &ETag, to: &Key, condition: &Condition) -> StoreResult<ETag>;
 
-    /// Replaces the metadata of exactly the state `if_match`; the content is not sent again.
+    /// Replaces the user metadata of exactly the state `if_match`, and the headers that `meta` names; the others
+    /// stay ([`ObjectMeta::replaced_by`]). The content is not sent again.
     async fn set_meta(&self, key: &Key, if_match: &ETag, meta: &ObjectMeta) -> StoreResult<ETag>;
 
     /// Removes the object, if `if_match` is given only in that state. An object that is not there is

@@ -5,20 +5,31 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
 use bridgefs::object::Key;
-use bridgefs::store::{Condition, ObjectMeta};
+use bridgefs::store::{Condition, HttpHeader, ObjectMeta};
 
 use super::{alone, block_on, table};
-use crate::support::compare::{compare, content, metadata};
+use crate::support::compare::{Metadata, compare, content, headers, metadata};
 use crate::support::mount::Site;
 use crate::support::servers::{Kind, Place, Server};
 
 const DRAIN: Duration = Duration::from_secs(120);
 
+/// What a web client sees of an object that somebody packed.
+const PACKED: [(HttpHeader, &str); 5] = [
+    (HttpHeader::ContentType, "text/html; charset=utf-8"),
+    (HttpHeader::CacheControl, "max-age=77"),
+    (HttpHeader::ContentDisposition, "attachment"),
+    (HttpHeader::ContentEncoding, "gzip"),
+    (HttpHeader::ContentLanguage, "de"),
+];
+
 async fn put(place: &Place, names: &[&str]) {
     let store = place.connect().shared();
+    let headers = PACKED.map(|(header, value)| (header, value.to_owned())).into();
+    let meta = ObjectMeta { headers, user: [].into() };
     for name in names {
         let (key, body) = (Key::new(*name).expect("a key"), name.repeat(100));
-        let put = store.put(&key, body.into(), &ObjectMeta::default(), &Condition::Always).await;
+        let put = store.put(&key, body.into(), &meta, &Condition::Always).await;
         put.expect("the server takes it");
     }
 }
@@ -39,6 +50,12 @@ fn both_clouds_say_the_same_of_what_was_changed_that_was_there_before() {
     mount.settle(DRAIN);
     assert_eq!(fs::metadata(at("changed")).expect("it is there").mtime(), before);
     mount.unmount();
+    let packed: Metadata = PACKED.map(|(header, value)| (header.name().to_owned(), value.to_owned())).into();
+    let (on_old, on_new) = block_on(async { (headers(&old).await, headers(&new).await) });
+    for key in ["changed", "moved away", "further name"] {
+        assert_eq!((&on_old[key], &on_new[key]), (&packed, &packed), "{key}");
+    }
+    assert_eq!((&on_old["linked"], &on_old["untouched"]), (&packed, &packed));
     let (old, new) = block_on(async { (metadata(&old).await, metadata(&new).await) });
     for key in ["changed", "moved away", "further name"] {
         assert_eq!(old[key], new[key], "{key}");

@@ -95,6 +95,31 @@ fn configure(rclone: &mut Command, name: &str, place: &Place) {
 
 /// The user metadata of every object, by key.
 pub async fn metadata(place: &Place) -> BTreeMap<String, Metadata> {
+    let user = |attribute: &Attribute| {
+        if let Attribute::Metadata(name) = attribute { Some(name.to_string()) } else { None }
+    };
+    attributes(place, user).await
+}
+
+/// The HTTP headers of every object, by key and lower-case name.
+pub async fn headers(place: &Place) -> BTreeMap<String, Metadata> {
+    let known = [
+        (Attribute::CacheControl, "cache-control"),
+        (Attribute::ContentDisposition, "content-disposition"),
+        (Attribute::ContentEncoding, "content-encoding"),
+        (Attribute::ContentLanguage, "content-language"),
+        (Attribute::ContentType, "content-type"),
+    ];
+    let header = |attribute: &Attribute| {
+        known.iter().find(|(header, _)| header == attribute).map(|(_, name)| (*name).to_owned())
+    };
+    attributes(place, header).await
+}
+
+async fn attributes(
+    place: &Place,
+    name_of: impl Fn(&Attribute) -> Option<String>,
+) -> BTreeMap<String, Metadata> {
     let store = client(place);
     let objects: Vec<path::Path> = store
         .list(None)
@@ -102,20 +127,20 @@ pub async fn metadata(place: &Place) -> BTreeMap<String, Metadata> {
         .try_collect()
         .await
         .expect("the bucket can be listed");
-    let heads = objects.into_iter().map(|key| head(Arc::clone(&store), key));
+    let heads = objects.into_iter().map(|key| head(Arc::clone(&store), key, &name_of));
     stream::iter(heads).buffer_unordered(16).collect().await
 }
 
-async fn head(store: Arc<dyn ObjectStore>, key: path::Path) -> (String, Metadata) {
+async fn head(
+    store: Arc<dyn ObjectStore>,
+    key: path::Path,
+    name_of: &impl Fn(&Attribute) -> Option<String>,
+) -> (String, Metadata) {
     let options = GetOptions { head: true, ..GetOptions::default() };
     let answer = store.get_opts(&key, options).await.unwrap_or_else(|error| panic!("{key}: {error}"));
-    let mut metadata = Metadata::new();
-    for (name, value) in &answer.attributes {
-        if let Attribute::Metadata(name) = name {
-            metadata.insert(name.to_string(), value.to_string());
-        }
-    }
-    (key.to_string(), metadata)
+    let attributes = answer.attributes.iter();
+    let named = attributes.filter_map(|(name, value)| Some((name_of(name)?, value.to_string())));
+    (key.to_string(), named.collect())
 }
 
 /// Every byte of one object.

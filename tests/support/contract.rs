@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 
 use bridgefs::object::{ETag, Key};
 use bridgefs::store::{
-    ByteRange, Condition, ErrorKind, ListPage, ListRequest, ObjectMeta, SharedStore, StoreError, StoreResult,
+    ByteRange, Condition, ErrorKind, HttpHeader, ListPage, ListRequest, ObjectMeta, SharedStore, StoreError,
+    StoreResult,
 };
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
@@ -116,9 +117,23 @@ pub fn noise(len: usize, seed: u32) -> Bytes {
     (0..len).map(|_| next()).collect()
 }
 
+/// These entries, and every header that all stores know. The encoding is true of no content here: no store and no
+/// client may act on it.
 fn meta(pairs: &[(&str, &str)]) -> ObjectMeta {
     let user = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    ObjectMeta { content_type: Some("text/plain".to_owned()), user }
+    let headers = [
+        (HttpHeader::ContentType, "text/html; charset=utf-8"),
+        (HttpHeader::CacheControl, "public, max-age=77"),
+        (HttpHeader::ContentDisposition, "attachment; filename=\"a b.html\""),
+        (HttpHeader::ContentEncoding, "gzip"),
+        (HttpHeader::ContentLanguage, "de, en"),
+    ];
+    ObjectMeta { headers: headers.map(|(header, value)| (header, value.to_owned())).into(), user }
+}
+
+/// The headers of an object that was put without any: there may be a content type, which is the store's own.
+fn has_no_headers(meta: &ObjectMeta) -> bool {
+    meta.headers.keys().all(|header| *header == HttpHeader::ContentType)
 }
 
 /// Asserts that a call failed with one of `kinds`.
@@ -356,9 +371,21 @@ pub async fn metadata(room: &Room) {
     let info = store.head(&key).await.expect("head");
     assert_eq!((&info.meta, &info.etag), (&second, &changed), "set_meta replaces the metadata whole");
     assert_eq!(room.read("object").await, "content", "set_meta leaves the content");
+    let silent = ObjectMeta::of_user(first.user.clone());
+    let etag = store.set_meta(&key, &changed, &silent).await.expect("set_meta");
+    assert_eq!(store.head(&key).await.expect("head").meta, first, "a header that is not named stays");
+    let mut other = first.clone();
+    other.headers.insert(HttpHeader::CacheControl, "no-store".to_owned());
+    let named = [(HttpHeader::CacheControl, "no-store".to_owned())].into();
+    let one = ObjectMeta { headers: named, user: first.user.clone() };
+    let changed = store.set_meta(&key, &etag, &one).await.expect("set_meta");
+    let info = store.head(&key).await.expect("head");
+    assert_eq!((&info.meta, &info.etag), (&other, &changed), "one that is named is replaced, and no other");
+    assert_eq!(room.read("object").await, "content", "set_meta leaves the content");
     let other = room.put("object", "other content").await;
     assert_ne!(other, changed);
-    assert!(store.head(&key).await.expect("head").meta.user.is_empty(), "a put without metadata removes it");
+    let bare = store.head(&key).await.expect("head").meta;
+    assert!(bare.user.is_empty() && has_no_headers(&bare), "a put without metadata removes it: {bare:?}");
     let late = store.set_meta(&key, &changed, &first).await;
     assert_kind(late, REFUSED, "metadata of a replaced state is not set");
     assert!(store.head(&key).await.expect("head").meta.user.is_empty(), "a refused set_meta changes nothing");

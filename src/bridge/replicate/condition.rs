@@ -217,7 +217,7 @@ impl Bridge {
         let (copied, kept) = (&info.meta, &source.meta);
         let is_source =
             source.etag == *etag || kept.user.get("bridgefs_op").is_some_and(|op| op == mine.as_str());
-        let is_kept = copied.content_type == kept.content_type
+        let is_kept = copied.headers == kept.headers
             && copied.user.iter().all(|(name, value)| kept.user.get(name) == Some(value));
         if !is_source || !is_kept || source.size != info.size {
             return Ok(None);

@@ -8,6 +8,7 @@
 //! | `sync` | one node on one store: what is missing there, and doing it |
 //! | `source` | the content of an upload, and one pass over it |
 //! | `upload` | content to a store, in one request or in parts |
+//! | `inherit` | what others put beside a content from before the bridge |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `refusal` | what does not arrive, and what a person is told |
 //! | `remove` | one deletion on one store |
@@ -33,6 +34,7 @@ use crate::object::{Ino, Key, LinkId, PerSide, Side};
 
 mod acceptance;
 mod condition;
+mod inherit;
 mod lane;
 mod leftovers;
 mod locks;

@@ -438,6 +438,6 @@ impl Bridge {
         let mut user = node.attrs.to_metadata(node.kind);
         user.insert("bridgefs_op".to_owned(), self.op_id(node).as_str().to_owned());
         user.extend(xattrs.to_entry().map(|entry| (XATTRS_ENTRY.to_owned(), entry)));
-        Ok(ObjectMeta { content_type: None, user })
+        Ok(ObjectMeta::of_user(user))
     }
 }

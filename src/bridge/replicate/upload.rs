@@ -33,6 +33,8 @@ impl Bridge {
         if let Err(e) = store.check_key(&situation.key) {
             return Err(BridgeError::from_store(side, e).on(&situation.key));
         }
+        // Before the look for a twin: once one is here, which has all that it had there, this is not known any more.
+        let found = self.found_on(side.other(), &situation.node)?;
         if let Some(outcome) = self.copy_twin(side, situation).await? {
             return Ok(outcome);
         }
@@ -42,7 +44,8 @@ impl Bridge {
         let Some(situation) = &self.situation_of(&source, situation)? else {
             return self.not_now(side, situation);
         };
-        let mut meta = self.meta_of(situation)?;
+        let ours = self.meta_of(situation)?;
+        let mut meta = self.with_inherited(side.other(), &situation.node, found, ours).await?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let op = self.op_id(&situation.node);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::rig::Rig;
 use super::stores::{history, kinds};
-use crate::fs::{Access, SetAttrs};
+use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::{FindingKind, RenameMode};
-use crate::object::{Digest, Ino, Key, PerSide};
-use crate::store::ObjectMeta;
+use crate::object::{Digest, Ino, Key, PerSide, Side, XattrMode};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
+use crate::store::{HttpHeader, HttpHeaders, ObjectMeta};
 
 const BEFORE: &[u8] = b"from before";
 
@@ -45,6 +45,81 @@ fn assert_says_what_it_is(meta: &ObjectMeta) {
     let names: Vec<&str> = meta.user.keys().map(String::as_str).collect();
     assert_eq!(names, ["blake3", "bridgefs_op", "gid", "mode", "mtime", "uid"]);
     assert_eq!(meta.user["blake3"], Digest::of(BEFORE).to_hex());
+}
+
+/// An object of a web site, packed, with an entry of its owner's.
+async fn of_a_web_site() -> (Rig, Ino) {
+    let user = [("author".to_owned(), "jim".to_owned()), ("x-custom".to_owned(), "1".to_owned())].into();
+    let rig = Rig::over("f", BEFORE, &ObjectMeta { headers: web_headers(), user }).await;
+    let ino = rig.fs.lookup(Ino::ROOT, "f").await.expect("asked").expect("there").ino;
+    (rig, ino)
+}
+
+fn web_headers() -> HttpHeaders {
+    HttpHeader::ALL.map(|header| (header, format!("the {}", header.name()))).into()
+}
+
+fn held(rig: &Rig, side: Side, key: &str) -> ObjectMeta {
+    rig.stores[side].snapshot()[&Key::new(key).expect("a key")].1.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_headers_and_entries_of_others_survive_every_change_that_sends_no_content() {
+    for change in ["mode", "name", "link", "attribute", "time", "name, then mode", "mode, then link"] {
+        let (rig, ino) = of_a_web_site().await;
+        for step in change.split(", then ") {
+            match step {
+                "mode" => chmod(&rig, ino).await,
+                "name" => rename(&rig, "f", "g").await,
+                "link" => drop(rig.fs.link(ino, Ino::ROOT, "g").await.expect("linked")),
+                "time" => {
+                    let change = SetAttrs { mtime: Some(7), ..SetAttrs::default() };
+                    rig.fs.setattr(ino, None, change).await.expect("changed");
+                }
+                _ => rig.fs.setxattr(ino, b"user.a", b"b", XattrMode::Set).await.expect("set"),
+            }
+        }
+        rig.drain().await;
+        for side in Side::BOTH {
+            for (key, (_, meta)) in rig.stores[side].snapshot() {
+                let place = format!("{change}: `{key}` on {side}");
+                assert_eq!(meta.headers, web_headers(), "{place}");
+                assert_eq!(meta.user["author"], "jim", "{place}");
+                // Not every store can hold this one.
+                assert_eq!(meta.user.contains_key("x-custom"), side == Side::Old, "{place}");
+            }
+        }
+        let on_new = rig.stores.new.snapshot().len();
+        assert_eq!(on_new, 1 + usize::from(change == "mode, then link"), "{change}");
+        assert_eq!(kinds(&rig), [], "{change}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_through_the_mount_has_no_http_headers_of_what_stood_there() {
+    for truncate in [Truncate::Keep, Truncate::ToZero] {
+        let (rig, ino) = of_a_web_site().await;
+        let handle = rig.opened(ino, Access::Write, truncate).await.handle;
+        rig.write(handle, 4, b"now").await;
+        rig.close(handle).await;
+        rig.drain().await;
+        for side in Side::BOTH {
+            let meta = held(&rig, side, "f");
+            assert_eq!(meta.headers, HttpHeaders::new(), "{truncate:?} on {side}");
+            assert!(!meta.user.contains_key("author"), "{truncate:?} on {side}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_asked_delays_what_it_alone_knows_and_does_not_lose_it() {
+    let (rig, ino) = of_a_web_site().await;
+    assert_eq!(rig.content(ino).await, BEFORE);
+    let refuse = Rule::always(Fault::Fail(crate::store::ErrorKind::Unavailable));
+    rig.faults.old.push(refuse.on(&[Operation::Head]).within(0..3));
+    chmod(&rig, ino).await;
+    rig.drain().await;
+    assert_eq!(held(&rig, Side::New, "f").headers, web_headers());
 }
 
 #[tokio::test(flavor = "multi_thread")]

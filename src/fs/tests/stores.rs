@@ -149,7 +149,7 @@ async fn what_was_there_before_the_bridge_is_replaced_after_a_change_of_mode_and
 #[tokio::test(flavor = "multi_thread")]
 async fn a_symbolic_link_that_a_listing_showed_is_one_once_it_is_read() {
     let user = [("mode".to_owned(), "120777".to_owned())].into();
-    let rig = Rig::over("l", b"target", &ObjectMeta { content_type: None, user }).await;
+    let rig = Rig::over("l", b"target", &ObjectMeta::of_user(user)).await;
     let dir = rig.fs.opendir(Ino::ROOT).await.expect("opened");
     let entries = rig.fs.readdir(dir, 2, 10).await.expect("listed");
     let ino = entries.iter().find(|entry| &*entry.name == "l").expect("shown").info.ino;

@@ -190,7 +190,7 @@ async fn an_open_directory_without_a_name_keeps_its_attributes_too() {
 async fn attributes_that_an_object_carries_are_found_with_it_and_kept_when_it_is_changed() {
     let entry = one(b"user.a", b"1").to_entry().expect("not empty");
     let user = [("mode".to_owned(), "100600".to_owned()), (XATTRS_ENTRY.to_owned(), entry)].into();
-    let meta = ObjectMeta { content_type: None, user };
+    let meta = ObjectMeta::of_user(user);
     let rig = Rig::over("f", b"old", &meta).await;
     let ino = rig.fs.lookup(Ino::ROOT, "f").await.expect("known").expect("there").ino;
     assert_eq!(rig.names(ino, ALICE).await, "user.a ", "read before it is ever opened");
@@ -204,7 +204,7 @@ async fn attributes_that_an_object_carries_are_found_with_it_and_kept_when_it_is
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_of_another_program_is_ignored_and_the_file_is_there() {
     let user = [(XATTRS_ENTRY.to_owned(), "gibberish!".to_owned())].into();
-    let rig = Rig::over("f", b"old", &ObjectMeta { content_type: None, user }).await;
+    let rig = Rig::over("f", b"old", &ObjectMeta::of_user(user)).await;
     let ino = rig.fs.lookup(Ino::ROOT, "f").await.expect("known").expect("there").ino;
     assert_eq!(rig.names(ino, ALICE).await, "");
     assert_eq!(rig.content(ino).await, b"old");
@@ -212,7 +212,7 @@ async fn an_entry_of_another_program_is_ignored_and_the_file_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attributes_that_cannot_be_read_now_are_an_error_and_not_absent() {
-    let meta = ObjectMeta { content_type: None, user: [].into() };
+    let meta = ObjectMeta::of_user([].into());
     let rig = Rig::over("f", b"old", &meta).await;
     let ino = rig.fs.lookup(Ino::ROOT, "f").await.expect("known").expect("there").ino;
     rig.faults.old.push(Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::Head]));

@@ -280,11 +280,11 @@ impl Store for FolderStore {
 
     async fn set_meta(&self, key: &Key, if_match: &ETag, meta: &ObjectMeta) -> StoreResult<ETag> {
         let (call, key, etag) = (self.call("set_meta", key)?, key.clone(), if_match.clone());
-        let record = Record::new(meta);
+        let meta = meta.clone();
         let set = move |call: &Call, root: &OpenRoot| {
             let file = find(call, root, &key)?.ok_or_else(|| call.not_found())?;
-            expect_state(call, &file, Some(&etag))?;
-            record.apply(call, &file)?;
+            let before = expect_state(call, &file, Some(&etag))?.meta;
+            Record::new(&before.replaced_by(&meta)).apply(call, &file)?;
             file.sync_all().map_err(|error| call.io("syncing the metadata", error))?;
             Ok((describe(call, &file)?.etag, None))
         };

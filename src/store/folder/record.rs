@@ -3,7 +3,6 @@
 //! An attribute and not a file beside it, because it is in the same inode: after a crash content and metadata
 //! are both the old or both the new, and `cp -a` and `rsync -X` take them along.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -15,14 +14,19 @@ use nix::errno::Errno;
 
 use super::call::Call;
 use crate::object::{Attrs, ETag, Kind, NanoTime};
-use crate::store::{ErrorKind, ObjectInfo, ObjectMeta, StoreResult};
+use crate::store::{ErrorKind, HttpHeader, ObjectInfo, ObjectMeta, StoreResult};
 
 const NAME: &CStr = c"user.bridgefs.object";
 /// Names and values in all, as the clouds limit it: it fits the 4 KiB that ext4 gives a file's attributes.
 const META_BYTES_MAX: usize = 2048;
+/// The values of HTTP headers in all.
+const HEADER_BYTES_MAX: usize = 1024;
 const VALUE_BYTES_MAX: usize = 4096;
+/// What the name of an HTTP header is written behind.
+const HEADER_MARK: &str = "http:";
 
-/// The attribute's content: the id of the put that made this state, then the metadata, one a line.
+/// The attribute's content: the id of the put that made this state, the content type (or nothing), then one a
+/// line the other HTTP headers (`http:cache-control=no-store`) and the user metadata (`mode=100644`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     id: String,
@@ -37,32 +41,45 @@ impl Record {
 
     /// Why the folder cannot hold this metadata, if it cannot.
     fn refusal(&self) -> Option<&'static str> {
-        let pairs = &self.meta.user;
-        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let texts = pairs.iter().flat_map(|(name, value)| [name, value]).chain(&self.meta.content_type);
+        let ObjectMeta { headers, user } = &self.meta;
+        let bytes: usize = user.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let header_bytes: usize = headers.values().map(String::len).sum();
+        let texts = user.iter().flat_map(|(name, value)| [name, value]).chain(headers.values());
         let printable = |text: &String| text.bytes().all(|b| (b' '..=b'~').contains(&b));
-        if bytes > META_BYTES_MAX {
-            Some("the metadata is over 2 KB")
-        } else if !texts.into_iter().all(printable) || pairs.keys().any(|name| name.contains('=')) {
-            Some("metadata must be printable ASCII, without `=` in names")
+        let is_mark = |name: &String| name.contains('=') || name.starts_with(HEADER_MARK);
+        if bytes > META_BYTES_MAX || header_bytes > HEADER_BYTES_MAX {
+            Some("the metadata is over 2 KB, or the HTTP headers are over 1 KB")
+        } else if !texts.into_iter().all(printable) || user.keys().any(is_mark) {
+            Some("metadata must be printable ASCII, without `=` in names, which must not begin with `http:`")
         } else {
             None
         }
     }
 
     fn encode(&self) -> String {
-        let content_type = self.meta.content_type.as_deref().unwrap_or("");
+        let mut headers = self.meta.headers.clone();
+        let content_type = headers.remove(&HttpHeader::ContentType).unwrap_or_default();
+        let headers =
+            headers.iter().map(|(header, value)| format!("\n{HEADER_MARK}{}={value}", header.name()));
         let pairs = self.meta.user.iter().map(|(name, value)| format!("\n{name}={value}"));
-        format!("{}\n{content_type}{}", self.id, pairs.collect::<String>())
+        format!("{}\n{content_type}{}", self.id, headers.chain(pairs).collect::<String>())
     }
 
     fn decode(raw: &str) -> Option<Record> {
         let mut lines = raw.split('\n');
         let id = lines.next().filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit()))?.to_owned();
-        let content_type = lines.next().filter(|text| !text.is_empty()).map(str::to_owned);
-        let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let user = lines.map(pair).collect::<Option<BTreeMap<_, _>>>()?;
-        Some(Record { id, meta: ObjectMeta { content_type, user } })
+        let mut meta = ObjectMeta::default();
+        if let Some(content_type) = lines.next().filter(|text| !text.is_empty()) {
+            meta.headers.insert(HttpHeader::ContentType, content_type.to_owned());
+        }
+        for line in lines {
+            let (name, value) = line.split_once('=')?;
+            match name.strip_prefix(HEADER_MARK) {
+                Some(header) => drop(meta.headers.insert(HttpHeader::from_name(header)?, value.to_owned())),
+                None => drop(meta.user.insert(name.to_owned(), value.to_owned())),
+            }
+        }
+        Some(Record { id, meta })
     }
 
     /// Makes `file` the object with this metadata: the attribute, then mode and mtime, so that `ls -l` in the
@@ -158,13 +175,13 @@ fn attribute(file: &File) -> io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::Record;
-    use crate::store::ObjectMeta;
+    use crate::store::{HttpHeader, ObjectMeta};
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let user = [("mode".to_owned(), "100644".to_owned()), ("x".to_owned(), "a=b".to_owned())].into();
-        for meta in [ObjectMeta::default(), ObjectMeta { content_type: Some("text/plain".to_owned()), user }]
-        {
+        let headers = HttpHeader::ALL.map(|header| (header, format!("{}=x; y", header.name()))).into();
+        for meta in [ObjectMeta::default(), ObjectMeta { headers, user }] {
             let record = Record::new(&meta);
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
@@ -172,10 +189,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_earlier_versions_is_read() {
+        let record = Record::decode("0a\ntext/plain\nmode=100644\nx=a=b").expect("it is one");
+        let user = [("mode".to_owned(), "100644".to_owned()), ("x".to_owned(), "a=b".to_owned())].into();
+        let headers = [(HttpHeader::ContentType, "text/plain".to_owned())].into();
+        assert_eq!(record, Record { id: "0a".to_owned(), meta: ObjectMeta { headers, user } });
+        assert_eq!(record.encode(), "0a\ntext/plain\nmode=100644\nx=a=b", "and written as it was");
+    }
+
+    #[test]
     fn metadata_that_would_not_come_back_is_refused() {
-        for (name, value) in [("a", "b\nc=d"), ("a=b", "c"), ("a", "ü"), ("a", "x".repeat(3000).as_str())] {
+        let long = "x".repeat(3000);
+        for (name, value) in [("a", "b\nc=d"), ("a=b", "c"), ("a", "ü"), ("a", &long), ("http:a", "b")] {
             let user = [(name.to_owned(), value.to_owned())].into();
-            assert!(Record::new(&ObjectMeta { content_type: None, user }).refusal().is_some(), "{name}");
+            assert!(Record::new(&ObjectMeta::of_user(user)).refusal().is_some(), "{name}");
+        }
+        for value in ["a\nb", "ü", &long[..1025]] {
+            let headers = [(HttpHeader::CacheControl, value.to_owned())].into();
+            assert!(Record::new(&ObjectMeta { headers, user: [].into() }).refusal().is_some(), "{value}");
         }
     }
 }

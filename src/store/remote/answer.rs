@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, StatusCode};
 use object_store::client::{HttpResponse, HttpResponseBody};
 
@@ -13,7 +13,7 @@ use super::times;
 use super::xml;
 use crate::clock;
 use crate::object::{ETag, Key};
-use crate::store::{ErrorKind, ObjectInfo, ObjectMeta, StoreError, StoreResult};
+use crate::store::{ErrorKind, HttpHeader, HttpHeaders, ObjectInfo, ObjectMeta, StoreError, StoreResult};
 
 /// The largest listing that is read. A hostile server could otherwise fill the memory.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
@@ -177,7 +177,76 @@ impl Answer {
             // Other tools may have left bytes that are no text: the object is readable all the same.
             Some((name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         });
-        let content_type = self.header(CONTENT_TYPE.as_str()).map(str::to_owned);
-        ObjectMeta { content_type, user: user.collect() }
+        ObjectMeta { headers: http_headers(&self.headers), user: user.collect() }
+    }
+}
+
+/// The headers that the store keeps for the object. A value that is no text stays one that a request refuses: a
+/// change of metadata, which has to send it again, then fails instead of losing it.
+fn http_headers(answered: &HeaderMap) -> HttpHeaders {
+    let value_of = |header: HttpHeader| {
+        let value = String::from_utf8_lossy(answered.get(header.name())?.as_bytes()).into_owned();
+        let value = match header {
+            HttpHeader::ContentEncoding => without_framing(&value),
+            HttpHeader::ContentType
+            | HttpHeader::CacheControl
+            | HttpHeader::ContentDisposition
+            | HttpHeader::ContentLanguage
+            | HttpHeader::Expires => value,
+        };
+        (!value.is_empty()).then_some((header, value))
+    };
+    HttpHeader::ALL.into_iter().filter_map(value_of).collect()
+}
+
+/// Some servers keep the `aws-chunked` of a request's own framing; sent again, it would announce one that is
+/// not there.
+fn without_framing(encoding: &str) -> String {
+    let codings = encoding.split(',').map(str::trim).filter(|coding| *coding != "aws-chunked");
+    codings.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{http_headers, without_framing};
+    use crate::store::HttpHeader;
+
+    #[test]
+    fn the_headers_of_an_object_are_those_that_it_was_put_with() {
+        let table = [
+            (HttpHeader::ContentType, "text/html; charset=utf-8"),
+            (HttpHeader::CacheControl, "max-age=77"),
+            (HttpHeader::ContentDisposition, "attachment; filename=\"a b.txt\""),
+            (HttpHeader::ContentEncoding, "gzip"),
+            (HttpHeader::ContentLanguage, "de, en"),
+            (HttpHeader::Expires, "Thu, 01 Dec 1994 16:00:00 GMT"),
+        ];
+        let mut answered = HeaderMap::new();
+        for (header, value) in table {
+            answered.insert(header.name(), HeaderValue::from_static(value));
+        }
+        answered.insert("accept-ranges", HeaderValue::from_static("bytes"));
+        assert_eq!(http_headers(&answered), table.map(|(header, value)| (header, value.to_owned())).into());
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_not_taken_for_absent() {
+        let mut answered = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"attachment; filename=\xff").expect("HTTP allows it");
+        answered.insert("content-disposition", value);
+        let read = http_headers(&answered);
+        let value = &read[&HttpHeader::ContentDisposition];
+        assert!(value.contains(char::REPLACEMENT_CHARACTER), "a request refuses it: {value}");
+    }
+
+    #[test]
+    fn the_framing_of_a_request_is_no_encoding_of_the_object() {
+        let table =
+            [("aws-chunked", ""), ("aws-chunked,gzip", "gzip"), ("gzip", "gzip"), ("br, gzip", "br, gzip")];
+        for (answered, encoding) in table {
+            assert_eq!(without_framing(answered), encoding);
+        }
     }
 }

@@ -94,7 +94,7 @@ impl<'a> Trial<'a> {
     }
 
     async fn run(&self, dialect: &Dialect) -> StoreResult<(Capabilities, Option<Quirks>)> {
-        let meta = ObjectMeta { content_type: None, user: [("bridgefs_probe".into(), "a b".into())].into() };
+        let meta = ObjectMeta::of_user([("bridgefs_probe".into(), "a b".into())].into());
         let first = self.store.put(&self.key, bytes("1"), &meta, &Condition::Absent).await?;
         let metadata = self.store.head(&self.key).await?.meta.user == meta.user;
         let put_if_absent = refuses(self.put(&Condition::Absent).await.map(drop))?;

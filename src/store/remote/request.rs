@@ -64,13 +64,15 @@ impl Request {
         self
     }
 
-    /// Adds a header. A value that HTTP cannot carry fails the request before it is sent.
+    /// Adds a header. A value that HTTP cannot carry fails the request before it is sent, and so does one that
+    /// was read from bytes which are no text: what would be sent is not what was there.
     pub(super) fn header(mut self, name: &str, value: &str) -> Request {
+        let is_whole = !value.contains(char::REPLACEMENT_CHARACTER);
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => {
+            (Ok(name), Ok(value)) if is_whole => {
                 self.headers.insert(name, value);
             }
-            (Err(_), _) | (_, Err(_)) => {
+            (Ok(_) | Err(_), _) => {
                 let detail = format!("`{name}` cannot be sent as an HTTP header with this value");
                 self.bad_header = Some(StoreError::new(ErrorKind::Unsupported, self.operation, detail));
             }
@@ -217,8 +219,11 @@ mod tests {
 
     #[test]
     fn a_value_that_http_cannot_carry_is_refused_before_it_is_sent() {
-        let request = Request::new("put", Method::PUT, "http://h/".to_owned()).header("x-amz-meta-a", "a\nb");
-        let error = request.into_http().expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        for value in ["a\nb", "was \u{fffd} before"] {
+            let request =
+                Request::new("put", Method::PUT, "http://h/".to_owned()).header("x-amz-meta-a", value);
+            let error = request.into_http().expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{value}");
+        }
     }
 }

@@ -39,6 +39,9 @@ pub(super) enum Payload {
 impl Signer {
     /// Adds the headers (or, with a SAS token, the query) that prove who asks.
     pub(super) async fn sign(&self, operation: &'static str, request: &mut HttpRequest) -> StoreResult<()> {
+        if matches!(self, Signer::Azure { .. }) {
+            require_ascii(operation, request)?;
+        }
         in_time(operation, self.sign_with_credentials(request)).await
     }
 
@@ -75,6 +78,17 @@ impl Signer {
                 request.headers_mut().insert(http::header::AUTHORIZATION, value);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Azure takes ASCII only, and the signer of object_store panics at anything else.
+fn require_ascii(operation: &'static str, request: &HttpRequest) -> StoreResult<()> {
+    match request.headers().iter().find(|(_, value)| value.to_str().is_err()) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let detail = format!("Azure takes no value of `{name}` that is not ASCII");
+            Err(StoreError::new(ErrorKind::Unsupported, operation, detail))
         }
     }
 }

@@ -14,8 +14,8 @@ use super::request::{Request, Wire};
 use super::{Checksums, encode, keys};
 use crate::object::{ETag, Key};
 use crate::store::{
-    ByteRange, Capabilities, Condition, Download, ListPage, ListRequest, ObjectInfo, ObjectMeta, PartReceipt,
-    Store, StoreResult, UploadId,
+    ByteRange, Capabilities, Condition, Download, HttpHeader, HttpHeaders, ListPage, ListRequest, ObjectInfo,
+    ObjectMeta, PartReceipt, Store, StoreResult, UploadId,
 };
 
 /// What the names of user metadata start with.
@@ -109,13 +109,30 @@ fn state_condition(etag: &ETag) -> (&'static str, String) {
     ("if-match", etag.quoted())
 }
 
-/// Adds what goes with the bytes. Every write names the content type in the header that is kept for the blob.
+/// Adds what goes with the bytes.
 fn with_meta(request: Request, meta: &ObjectMeta) -> Request {
-    let request = meta
-        .user
-        .iter()
-        .fold(request, |request, (name, value)| request.header(&format!("{META_PREFIX}{name}"), value));
-    request.headers(meta.content_type.iter().map(|value| ("x-ms-blob-content-type", value.clone())))
+    let user = meta.user.iter();
+    let request =
+        user.fold(request, |request, (name, value)| request.header(&format!("{META_PREFIX}{name}"), value));
+    with_headers(request, &meta.headers)
+}
+
+/// Adds the HTTP headers of the blob: a write names them in headers of their own.
+fn with_headers(request: Request, headers: &HttpHeaders) -> Request {
+    let named = headers.iter().filter_map(|(header, value)| Some((blob_header(*header)?, value.clone())));
+    request.headers(named)
+}
+
+/// What a write calls a header of the blob; `None`: blobs do not have it.
+fn blob_header(header: HttpHeader) -> Option<&'static str> {
+    match header {
+        HttpHeader::ContentType => Some("x-ms-blob-content-type"),
+        HttpHeader::CacheControl => Some("x-ms-blob-cache-control"),
+        HttpHeader::ContentDisposition => Some("x-ms-blob-content-disposition"),
+        HttpHeader::ContentEncoding => Some("x-ms-blob-content-encoding"),
+        HttpHeader::ContentLanguage => Some("x-ms-blob-content-language"),
+        HttpHeader::Expires => None,
+    }
 }
 
 #[async_trait]

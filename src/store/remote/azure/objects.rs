@@ -1,4 +1,4 @@
-//! One blob, one request; changing metadata is two if the content type changes too.
+//! One blob, one request; changing metadata is three if a header changes too.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use md5::{Digest as _, Md5};
 
-use super::{Container, META_PREFIX, state_condition, with_meta, write_condition};
+use super::{Container, META_PREFIX, blob_header, state_condition, with_headers, with_meta, write_condition};
 use crate::object::{ETag, Key};
 use crate::store::remote::Checksums;
 use crate::store::remote::answer::Answer;
@@ -93,17 +93,25 @@ impl Container {
         meta: &ObjectMeta,
     ) -> StoreResult<ETag> {
         let request = self.on_blob("set_meta", Method::PUT, key, &[("comp", "metadata")])?;
-        let user_only = ObjectMeta { content_type: None, user: meta.user.clone() };
+        let user_only = ObjectMeta::of_user(meta.user.clone());
         let request = with_meta(request, &user_only).headers([state_condition(if_match)]);
         let etag = self.wire.send(request).await?.etag()?;
-        let Some(content_type) = &meta.content_type else { return Ok(etag) };
-        let info = self.head_blob(key).await?;
-        if info.meta.content_type.as_ref() == Some(content_type) {
+        if meta.headers.is_empty() { Ok(etag) } else { self.set_headers(key, etag, meta).await }
+    }
+
+    /// Sets the HTTP headers that `meta` names, if the blob in the state `etag` has others. The request that
+    /// does it removes what it does not name, the checksum of the content among it: all is named again.
+    async fn set_headers(&self, key: &Key, etag: ETag, meta: &ObjectMeta) -> StoreResult<ETag> {
+        let answer = self.wire.send(self.on_blob("head", Method::HEAD, key, &[])?).await?;
+        let before = info(&answer, answer.content_length())?.meta;
+        let mut wanted = before.replaced_by(meta).headers;
+        wanted.retain(|header, _| blob_header(*header).is_some());
+        if wanted == before.headers {
             return Ok(etag);
         }
         let request = self.on_blob("set_meta", Method::PUT, key, &[("comp", "properties")])?;
-        let request =
-            request.header("x-ms-blob-content-type", content_type).headers([state_condition(&etag)]);
+        let checksum = answer.header("content-md5").map(|sum| ("x-ms-blob-content-md5", sum.to_owned()));
+        let request = with_headers(request, &wanted).headers(checksum).headers([state_condition(&etag)]);
         self.wire.send(request).await?.etag()
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::flavor::Header;
+use super::objects::Seen;
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
 use crate::store::remote::{encode, xml};
@@ -18,12 +19,12 @@ const COPY_PART_BYTES: u64 = 512 << 20;
 /// The most parts of one upload.
 const PARTS_MAX: u64 = 10_000;
 
-/// What the target of a copy gets as metadata.
-enum CopiedMeta<'a> {
-    /// The source's.
+/// What the target of a copy gets beside the content.
+enum Beside<'a> {
+    /// What the server takes from the source: user metadata, HTTP headers and tags, not the storage class.
     Kept,
-    /// This.
-    Replaced(&'a ObjectMeta),
+    /// This metadata, and these headers again; of the source only its tags.
+    Replaced(&'a ObjectMeta, &'a [Header]),
 }
 
 impl Bucket {
@@ -45,7 +46,7 @@ impl Bucket {
             }
             return self.copy_by_parts("copy", from, from_etag, to, condition).await;
         }
-        let copied = self.copy_at_once("copy", from, from_etag, to, condition, CopiedMeta::Kept).await;
+        let copied = self.copy_at_once("copy", from, from_etag, to, condition, Beside::Kept).await;
         match copied {
             Err(error) if self.is_too_large(from, &error).await => {
                 self.copy_by_parts("copy", from, from_etag, to, condition).await
@@ -60,20 +61,20 @@ impl Bucket {
         if_match: &ETag,
         meta: &ObjectMeta,
     ) -> StoreResult<ETag> {
-        let info = self.expect_state("set_meta", key, if_match).await?;
-        let content_type = meta.content_type.clone().or(info.meta.content_type.clone());
-        let meta = ObjectMeta { content_type, user: meta.user.clone() };
+        let Seen { info, named_again } = self.expect_state("set_meta", key, if_match).await?;
+        let meta = info.meta.replaced_by(meta);
         // Without a condition on the target a write that lands during the copy would be undone.
         let condition = match self.quirks().conditional_copy {
             true => Condition::Matches(if_match.clone()),
             false => Condition::Always,
         };
         if self.flavor == Flavor::Aws && info.size > COPY_BYTES_MAX {
-            let info = ObjectInfo { meta, ..info };
+            let seen = Seen { info: ObjectInfo { meta, ..info }, named_again };
             let condition = Condition::Matches(if_match.clone());
-            return self.copy_parts_of("set_meta", key, &info, key, &condition).await;
+            return self.copy_parts_of("set_meta", key, &seen, key, &condition).await;
         }
-        self.copy_at_once("set_meta", key, if_match, key, &condition, CopiedMeta::Replaced(&meta)).await
+        let beside = Beside::Replaced(&meta, &named_again);
+        self.copy_at_once("set_meta", key, if_match, key, &condition, beside).await
     }
 
     async fn copy_at_once(
@@ -83,13 +84,13 @@ impl Bucket {
         from_etag: &ETag,
         to: &Key,
         condition: &Condition,
-        meta: CopiedMeta<'_>,
+        beside: Beside<'_>,
     ) -> StoreResult<ETag> {
         let mut request = self.on_object(operation, Method::PUT, to, &[])?.patient();
         request = request.headers(self.copy_source(from, from_etag));
         request = request.headers(self.flavor.write_condition(condition));
-        if let CopiedMeta::Replaced(meta) = meta {
-            request = request.headers([self.flavor.replace_metadata()]);
+        if let Beside::Replaced(meta, named_again) = beside {
+            request = request.headers([self.flavor.replace_metadata()]).headers(named_again.iter().cloned());
             for (name, value) in self.meta_headers(meta) {
                 request = request.header(&name, &value);
             }
@@ -105,13 +106,13 @@ impl Bucket {
     }
 
     /// What is there, if it is the state `etag`.
-    async fn expect_state(&self, operation: &'static str, key: &Key, etag: &ETag) -> StoreResult<ObjectInfo> {
-        let info = self.head_object(key).await?;
-        if info.etag != *etag {
+    async fn expect_state(&self, operation: &'static str, key: &Key, etag: &ETag) -> StoreResult<Seen> {
+        let seen = self.look(key).await?;
+        if seen.info.etag != *etag {
             let detail = "the object has another state";
             return Err(StoreError::new(ErrorKind::PreconditionFailed, operation, detail).on(key));
         }
-        Ok(info)
+        Ok(seen)
     }
 
     fn copy_source(&self, from: &Key, etag: &ETag) -> [Header; 2] {
@@ -136,23 +137,24 @@ impl Bucket {
         to: &Key,
         condition: &Condition,
     ) -> StoreResult<ETag> {
-        let info = self.expect_state(operation, from, from_etag).await?;
-        if info.size == 0 {
-            return self.put_object(to, Bytes::new(), &info.meta, condition).await;
+        let seen = self.expect_state(operation, from, from_etag).await?;
+        if seen.info.size == 0 {
+            return self.put_object(to, Bytes::new(), &seen.info.meta, condition).await;
         }
-        self.copy_parts_of(operation, from, &info, to, condition).await
+        self.copy_parts_of(operation, from, &seen, to, condition).await
     }
 
-    /// The same, with the metadata of `info`.
+    /// The same, with what `seen` has beside the content. Tags stay behind: they are no headers.
     async fn copy_parts_of(
         &self,
         operation: &'static str,
         from: &Key,
-        info: &ObjectInfo,
+        seen: &Seen,
         to: &Key,
         condition: &Condition,
     ) -> StoreResult<ETag> {
-        let upload = self.initiate(operation, to, &info.meta).await?;
+        let Seen { info, named_again } = seen;
+        let upload = self.initiate(operation, to, &info.meta, named_again).await?;
         let mut parts = Vec::new();
         let part_bytes = COPY_PART_BYTES.max(info.size.div_ceil(PARTS_MAX));
         let mut start = 0;

@@ -3,7 +3,7 @@
 
 use crate::object::ETag;
 use crate::store::remote::answer::Answer;
-use crate::store::{Condition, ErrorKind, StoreResult};
+use crate::store::{Condition, ErrorKind, HttpHeader, StoreResult};
 
 /// Whose dialect a bucket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,46 @@ impl Flavor {
         (name, "REPLACE".to_owned())
     }
 
+    /// Whether an object can have the header. Google has no `Expires`: the one in its answers is made up.
+    pub(super) fn keeps(self, header: HttpHeader) -> bool {
+        match (self, header) {
+            (Flavor::Aws, _) => true,
+            (Flavor::Google, HttpHeader::Expires) => false,
+            (
+                Flavor::Google,
+                HttpHeader::ContentType
+                | HttpHeader::CacheControl
+                | HttpHeader::ContentDisposition
+                | HttpHeader::ContentEncoding
+                | HttpHeader::ContentLanguage,
+            ) => true,
+        }
+    }
+
+    /// What a copy loses although it is told to keep everything, unless it is named again: the headers to send,
+    /// out of those that a look at the source answered. Access lists are not among them.
+    pub(super) fn named_again<'a>(
+        self,
+        answered: impl Fn(&str) -> Option<&'a str>,
+    ) -> Vec<(&'static str, String)> {
+        // Encryption with a key of the owner's must not become that with a default key. Any other is the
+        // bucket's own rule.
+        let has_key =
+            answered("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"));
+        let names: &[&'static str] = match self {
+            Flavor::Aws if has_key => &[
+                "x-amz-storage-class",
+                "x-amz-website-redirect-location",
+                "x-amz-server-side-encryption",
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                "x-amz-server-side-encryption-bucket-key-enabled",
+            ],
+            Flavor::Aws => &["x-amz-storage-class", "x-amz-website-redirect-location"],
+            Flavor::Google => &["x-goog-storage-class", "x-goog-custom-time"],
+        };
+        names.iter().filter_map(|name| Some((*name, answered(name)?.to_owned()))).collect()
+    }
+
     /// The identity of the object that an answer is about.
     pub(super) fn etag(self, answer: &Answer) -> StoreResult<ETag> {
         match self {
@@ -110,6 +150,28 @@ mod tests {
             let header = header.map(|(name, value)| (name, value.to_owned()));
             assert_eq!(flavor.write_condition(condition), header, "{flavor:?} {condition:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_names_the_storage_class_the_redirect_and_the_owners_key_again() {
+        let with = |encryption: &'static str| {
+            move |name: &str| match name {
+                "x-amz-storage-class" => Some("STANDARD_IA"),
+                "x-amz-website-redirect-location" => Some("/there"),
+                "x-amz-server-side-encryption" => Some(encryption),
+                "x-amz-server-side-encryption-aws-kms-key-id" => Some("key"),
+                "x-goog-storage-class" => Some("NEARLINE"),
+                _ => None,
+            }
+        };
+        let names = |flavor: Flavor, encryption| -> Vec<&str> {
+            flavor.named_again(with(encryption)).into_iter().map(|(name, _)| name).collect()
+        };
+        let plain = ["x-amz-storage-class", "x-amz-website-redirect-location"];
+        assert_eq!(names(Flavor::Aws, "AES256"), plain);
+        let keyed = ["x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"];
+        assert_eq!(names(Flavor::Aws, "aws:kms"), [plain, keyed].concat());
+        assert_eq!(names(Flavor::Google, "AES256"), ["x-goog-storage-class"]);
     }
 
     #[test]

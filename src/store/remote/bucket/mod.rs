@@ -132,8 +132,8 @@ impl Bucket {
     fn meta_headers(&self, meta: &ObjectMeta) -> Vec<(String, String)> {
         let prefix = self.flavor.meta_prefix();
         let user = meta.user.iter().map(|(name, value)| (format!("{prefix}{name}"), value.clone()));
-        let content_type = meta.content_type.iter().map(|value| ("content-type".to_owned(), value.clone()));
-        user.chain(content_type).collect()
+        let headers = meta.headers.iter().filter(|(header, _)| self.flavor.keeps(**header));
+        user.chain(headers.map(|(header, value)| (header.name().to_owned(), value.clone()))).collect()
     }
 }
 
@@ -170,7 +170,7 @@ impl Store for Bucket {
     }
 
     async fn start_upload(&self, key: &Key, meta: &ObjectMeta) -> StoreResult<UploadId> {
-        self.initiate("start_upload", key, meta).await
+        self.initiate("start_upload", key, meta, &[]).await
     }
 
     async fn put_part(

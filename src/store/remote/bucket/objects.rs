@@ -22,13 +22,34 @@ use crate::store::{
 /// How long a proof that the bucket exists is believed.
 const SEEN_FOR: Duration = Duration::from_secs(30);
 
+/// Without it Google unpacks objects that are stored compressed, and length, range and encoding are wrong.
+const AS_STORED: (&str, &str) = ("accept-encoding", "gzip");
+
+/// An object as a look at it showed it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) info: ObjectInfo,
+    /// Headers of a copy of it: [`Flavor::named_again`].
+    pub(super) named_again: Vec<(&'static str, String)>,
+}
+
 impl Bucket {
     pub(super) async fn head_object(&self, key: &Key) -> StoreResult<ObjectInfo> {
-        let request = self.on_object("head", Method::HEAD, key, &[])?;
+        Ok(self.look(key).await?.info)
+    }
+
+    /// The same, with what a copy of it has to name.
+    pub(super) async fn look(&self, key: &Key) -> StoreResult<Seen> {
+        let mut request = self.on_object("head", Method::HEAD, key, &[])?;
+        if self.flavor == Flavor::Google {
+            request = request.header(AS_STORED.0, AS_STORED.1);
+        }
         match self.wire.send(request).await {
             Ok(answer) => {
                 self.bucket_was_seen();
-                self.info(&answer, answer.content_length())
+                let info = self.info(&answer, answer.content_length())?;
+                let named_again = self.flavor.named_again(|name| answer.header(name));
+                Ok(Seen { info, named_again })
             }
             Err(error) => Err(self.confirm_absence(error).await),
         }
@@ -60,7 +81,9 @@ impl Bucket {
     fn info(&self, answer: &Answer, size: Option<u64>) -> StoreResult<ObjectInfo> {
         let size =
             size.ok_or_else(|| answer.error(ErrorKind::Corrupt, "the answer does not say the size"))?;
-        answer.object_info(size, self.flavor.etag(answer)?, self.flavor.meta_prefix())
+        let mut info = answer.object_info(size, self.flavor.etag(answer)?, self.flavor.meta_prefix())?;
+        info.meta.headers.retain(|header, _| self.flavor.keeps(*header));
+        Ok(info)
     }
 
     pub(super) async fn get_object(
@@ -73,8 +96,7 @@ impl Bucket {
         request = request.headers(if_match.map(|etag| self.flavor.state_condition(etag)));
         request = request.headers(download::range_header(range).map(|value| ("range", value)));
         if self.flavor == Flavor::Google {
-            // Else Google unpacks objects that are stored compressed, and length and range are wrong.
-            request = request.header("accept-encoding", "gzip");
+            request = request.header(AS_STORED.0, AS_STORED.1);
         }
         if self.vouches(range) {
             request = request.header("x-amz-checksum-mode", "ENABLED");

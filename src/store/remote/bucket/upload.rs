@@ -5,6 +5,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use http::Method;
 
+use super::flavor::Header;
 use super::objects::{missing_is_no_match, with_md5};
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
@@ -18,8 +19,10 @@ impl Bucket {
         operation: &'static str,
         key: &Key,
         meta: &ObjectMeta,
+        more: &[Header],
     ) -> StoreResult<UploadId> {
         let mut request = self.on_object(operation, Method::POST, key, &[("uploads", "")])?;
+        request = request.headers(more.iter().cloned());
         for (name, value) in self.meta_headers(meta) {
             request = request.header(&name, &value);
         }
