@@ -55,27 +55,49 @@ enum Sight {
     Present(Found),
 }
 
+/// What is known of a name.
+enum Known {
+    /// It is there.
+    Present(Node),
+    /// It is not there.
+    Absent,
+    /// A store has to be asked; its directory.
+    NotYet(Node),
+}
+
 impl Bridge {
     /// The node under a name. `Ok(None)` is a positive absence; what cannot be known is an error.
     pub async fn lookup(&self, parent: Ino, name: &str) -> BridgeResult<Option<Node>> {
         if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
             return Ok(Some(node));
         }
-        let dir = self.directory(parent)?;
-        if self.knows_all(&dir) || (parent == Ino::ROOT && Key::new(name).is_ok_and(|key| key.is_own())) {
-            return Ok(None);
-        }
+        let dir = match self.known(parent, name)? {
+            Known::Present(node) => return Ok(Some(node)),
+            Known::Absent => return Ok(None),
+            Known::NotYet(dir) => dir,
+        };
         let key = self.child_key(parent, name)?;
         // Most directories fit on one page: one request then answers for every name in it.
         if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
-            if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
-                return Ok(Some(node));
-            }
-            if self.knows_all(&self.directory(parent)?) {
-                return Ok(None);
+            match self.known(parent, name)? {
+                Known::Present(node) => return Ok(Some(node)),
+                Known::Absent => return Ok(None),
+                Known::NotYet(_) => {}
             }
         }
         self.discover(&dir, name, &key).await
+    }
+
+    /// What is known of a name without asking a store. The directory is looked at before the name: one that somebody
+    /// else makes complete in between would have the name, and answer for it that it is not there.
+    fn known(&self, parent: Ino, name: &str) -> BridgeResult<Known> {
+        let dir = self.directory(parent)?;
+        Ok(match blocking(|| self.ledger.child(parent, name))? {
+            Some(node) => Known::Present(node),
+            None if self.knows_all(&dir) => Known::Absent,
+            None if parent == Ino::ROOT && Key::new(name).is_ok_and(|key| key.is_own()) => Known::Absent,
+            None => Known::NotYet(dir),
+        })
     }
 
     /// Up to `limit` entries of a directory whose number is above `after`, in that order. Empty is

@@ -1,15 +1,16 @@
 //! What was in the old store before the bridge: moved, changed and linked like everything else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rig::Rig;
 use super::stores::{history, kinds};
 use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::{FindingKind, RenameMode};
-use crate::object::{Digest, Ino, Key, PerSide, Side, XattrMode};
+use crate::object::{Digest, Ino, Key, LinkId, PerSide, Side, XattrMode};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
-use crate::store::{HttpHeader, HttpHeaders, ObjectMeta};
+use crate::store::{Condition, HttpHeader, HttpHeaders, ObjectMeta, Store};
 
 const BEFORE: &[u8] = b"from before";
 
@@ -166,6 +167,31 @@ async fn both_stores_say_the_same_of_what_was_there_before_the_bridge_once_it_is
         let name = if change.contains("name") { "g" } else { "f" };
         assert_says_what_it_is(&metadata(&rig, name).await);
         assert_eq!(kinds(&rig), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_found_while_somebody_else_lists_its_directory_for_the_first_time() {
+    let rig = Rig::over("d/0/f", BEFORE, &ObjectMeta::default()).await;
+    let names: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    for name in &names {
+        let key = Key::new(format!("d/{name}/f")).expect("a key");
+        let meta = ObjectMeta::default();
+        rig.stores.old.put(&key, BEFORE.into(), &meta, &Condition::Always).await.expect("put");
+    }
+    let top = rig.bridge.lookup(Ino::ROOT, "d").await.expect("asked").expect("there").ino;
+    for name in &names {
+        let dir = rig.bridge.lookup(top, name).await.expect("asked").expect("there").ino;
+        let bridge = Arc::clone(&rig.bridge);
+        let listed = tokio::spawn(async move { bridge.list(dir, LinkId(0), 10).await });
+        let found = [(); 4].map(|()| {
+            let bridge = Arc::clone(&rig.bridge);
+            tokio::spawn(async move { bridge.lookup(dir, "f").await })
+        });
+        for found in found {
+            assert!(found.await.expect("no panic").expect("asked").is_some(), "{name}");
+        }
+        assert_eq!(listed.await.expect("no panic").expect("listed").len(), 1);
     }
 }
 
