@@ -47,7 +47,8 @@ def evictions(place, fsx):
     """Files of 4 MiB that do not fit into the cache together, and are closed so often that most of it may be evicted."""
     bridge = place.bridge("evictions", cache='size = "8MiB"')
     place.to_repeat("evictions", "--seed", str(fsx.seeds[-1]))
-    fsx.together(bridge.path, 4, flen=4 << 20, close_open=5)
+    # So many that what they have in all is surely more than the cache, wherever each of them was cut last.
+    fsx.together(bridge.path, 16, flen=4 << 20, close_open=5)
     if not place.options.native:
         status = bridge.status()
         if status["bytes"] <= SMALL_CACHE_BYTES:
