@@ -265,14 +265,20 @@ mod tests {
     use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
     use crate::object::{ContentDigest, Ino, NanoTime};
 
-    /// What a copy's times are that was made after `before`, and committed after `meanwhile`.
-    fn mtime_of_copy(before: impl Fn(&Lease), meanwhile: impl Fn(&Lease)) -> NanoTime {
+    /// An empty staged file, and the directory that it is in.
+    fn staged_file() -> (tempfile::TempDir, Lease) {
         let dir = tempfile::TempDir::new().expect("a directory");
         let keep_free = KeepFree::Bytes(0);
         let options =
             CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume: "v".to_owned() };
         let cache = Cache::open(dir.path(), options).expect("a cache");
         let lease = cache.stage_empty(Ino(7)).expect("a staged file");
+        (dir, lease)
+    }
+
+    /// What a copy's times are that was made after `before`, and committed after `meanwhile`.
+    fn mtime_of_copy(before: impl Fn(&Lease), meanwhile: impl Fn(&Lease)) -> NanoTime {
+        let (_dir, lease) = staged_file();
         before(&lease);
         let copied = lease.snapshot().expect("copied").times();
         meanwhile(&lease);
@@ -299,12 +305,7 @@ mod tests {
 
     #[test]
     fn holes_are_digested_as_zeros_without_being_read() {
-        let dir = tempfile::TempDir::new().expect("a directory");
-        let keep_free = KeepFree::Bytes(0);
-        let options =
-            CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max: 1 << 30, volume: "v".to_owned() };
-        let cache = Cache::open(dir.path(), options).expect("a cache");
-        let lease = cache.stage_empty(Ino(7)).expect("a staged file");
+        let (_dir, lease) = staged_file();
         // A hole, data across the end of a piece, a hole longer than a piece with data in it, a hole at the end.
         let len = 4 * PIECE_BYTES + 5;
         lease.write_at(PIECE_BYTES - 3, b"across").expect("written");
