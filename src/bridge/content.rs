@@ -58,9 +58,11 @@ impl Bridge {
     /// Opens the current version of a file.
     pub async fn open(&self, ino: Ino) -> BridgeResult<Content> {
         let node = self.file(ino)?;
-        let node = if self.needs_look(&node) { self.look_again(node).await? } else { node };
+        if self.needs_look(&node) {
+            self.look_again(node).await?;
+        }
         blocking(|| {
-            let replicas = self.ledger.readable(ino)?;
+            let (node, replicas) = self.ledger.readable_node(ino)?.ok_or_else(gone)?;
             let known = self.ledger.content(ino)?.filter(|(version, _)| *version == node.version);
             let cached = self
                 .cache
@@ -108,7 +110,7 @@ impl Bridge {
 
     pub(crate) fn file(&self, ino: Ino) -> BridgeResult<Node> {
         match blocking(|| self.ledger.node(ino))? {
-            None => Err(BridgeError::new(BridgeErrorKind::NotFound, "the file is gone")),
+            None => Err(gone()),
             Some(node) if node.kind == Kind::Directory => {
                 Err(BridgeError::new(BridgeErrorKind::IsADirectory, "it is a directory"))
             }
@@ -147,7 +149,7 @@ impl Bridge {
             Err(_) => return Ok(node),
         };
         if info.etag != replica.receipt.etag && !replica.receipt.etag.as_str().is_empty() {
-            return self.changed_outside(node, side, &key, &info).await;
+            return self.changed_outside(node, side, replica, &info).await;
         }
         // Any replica has the attributes; that a name is there at all only the authority can confirm.
         let origin = match node.origin {
@@ -170,9 +172,10 @@ impl Bridge {
         &self,
         node: Node,
         side: Side,
-        key: &crate::object::Key,
+        replica: &Replica,
         info: &crate::store::ObjectInfo,
     ) -> BridgeResult<Node> {
+        let key = &replica.receipt.key;
         let expected = blocking(|| self.ledger.intent(node.link, side))?.is_some();
         // One that cannot be read now is looked at another time.
         let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
@@ -180,13 +183,18 @@ impl Bridge {
             return Ok(node);
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
-        self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         let _route = self.flips.read().await;
-        let taken =
-            self.ledger.replaced_outside(node.link, side, found, self.targets(key), self.clock.now()).await?;
+        let targets = self.targets(key);
+        let taken = self.ledger.replaced_outside(side, replica, found, targets, self.clock.now()).await?;
+        let Some(taken) = taken else { return Ok(node) };
+        self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         self.replicator.wake_all();
         Ok(taken)
     }
+}
+
+fn gone() -> BridgeError {
+    BridgeError::new(BridgeErrorKind::NotFound, "the file is gone")
 }
 
 /// `len` bytes from `skip` on, out of adjacent blocks.

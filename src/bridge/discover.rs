@@ -11,7 +11,7 @@ use crate::bridge::{
     Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
 };
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
-use crate::object::{Attrs, Digest, Ino, Key, Kind, LinkId, NanoTime, OWN_PREFIX, Side, Xattrs};
+use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, OWN_PREFIX, Position, Side, Xattrs};
 use crate::store::{
     ByteRange, ErrorKind, ListPage, ListRequest, ListToken, ListedObject, ObjectInfo, StoreError, Stranger,
 };
@@ -100,10 +100,10 @@ impl Bridge {
         })
     }
 
-    /// Up to `limit` entries of a directory whose number is above `after`, in that order. Empty is
-    /// the end. Entries that a store shows for the first time get higher numbers than all before, so a
+    /// Up to `limit` entries of a directory whose position is above `after`, in that order. Empty is
+    /// the end. Entries that a store shows for the first time get higher positions than all before, so a
     /// huge directory streams page by page.
-    pub async fn list(&self, dir: Ino, after: LinkId, limit: usize) -> BridgeResult<Vec<Node>> {
+    pub async fn list(&self, dir: Ino, after: Position, limit: usize) -> BridgeResult<Vec<Node>> {
         loop {
             let directory = self.directory(dir)?;
             let nodes = blocking(|| self.ledger.children(dir, after, limit))?;
@@ -121,11 +121,11 @@ impl Bridge {
             while !self.knows_all(&self.directory(dir)?) {
                 self.load_page(&self.directory(dir)?).await?;
             }
-            let mut after = LinkId(0);
+            let mut after = Position::START;
             loop {
                 let children = blocking(|| self.ledger.children(dir, after, 1000))?;
                 let Some(last) = children.last() else { break };
-                after = last.link;
+                after = last.position;
                 todo.extend(children.iter().filter(|c| c.kind == Kind::Directory).map(|c| c.ino));
             }
         }

@@ -99,11 +99,8 @@ impl Bridge {
     /// The replicas as they are now: a rename moves them. A node that has left the tree is read from where
     /// it was then, one that has a newer version from where it was when it was opened.
     fn replicas_of(&self, content: &Content) -> BridgeResult<(Node, PerSide<Option<Replica>>)> {
-        blocking(|| match self.ledger.node(content.ino())? {
-            Some(node) if node.version == content.version() => {
-                let replicas = self.ledger.readable(node.ino)?;
-                Ok((node, replicas))
-            }
+        blocking(|| match self.ledger.readable_node(content.ino())? {
+            Some((node, replicas)) if node.version == content.version() => Ok((node, replicas)),
             Some(_) => Ok(((*content.node).clone(), (*content.replicas).clone())),
             None => {
                 let held = self.replicator.held(content.ino());
@@ -253,7 +250,7 @@ impl Bridge {
         detail: String,
     ) -> BridgeResult<()> {
         let finding = NewFinding { kind, side: Some(side), key: Some(receipt.key.clone()), detail };
-        self.ledger.mark_mismatched(name, side, &receipt.etag, finding).await?;
+        self.ledger.mark_mismatched(name, side, receipt, finding).await?;
         self.replicator.wake_all();
         Ok(())
     }

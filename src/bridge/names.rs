@@ -3,7 +3,7 @@
 use crate::bridge::replicate::Hold;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
-use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide};
+use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide, Position};
 use crate::store::ErrorKind;
 
 /// Looks for the attributes of one object, which may be on its way to another key at the first ones.
@@ -205,7 +205,7 @@ impl Bridge {
     }
 
     async fn require_empty(&self, node: &Node) -> BridgeResult<()> {
-        if node.kind == Kind::Directory && !self.list(node.ino, LinkId(0), 1).await?.is_empty() {
+        if node.kind == Kind::Directory && !self.list(node.ino, Position::START, 1).await?.is_empty() {
             return Err(BridgeError::new(BridgeErrorKind::NotEmpty, format!("`{}` has entries", node.name)));
         }
         Ok(())

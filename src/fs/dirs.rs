@@ -1,16 +1,16 @@
-//! Directories as streams. A position is made from the number of a name, so it stays right whatever is added or
-//! removed meanwhile, and nothing is kept between two calls.
+//! Directories as streams. A position is that of a name in the ledger, so it stays right whatever is added,
+//! removed or replaced meanwhile, and nothing is kept between two calls.
 
 use super::attrs::FileInfo;
 use super::handles::{DirHandle, HandleId};
 use super::{Fs, FsError, FsResult};
 use crate::bridge::BridgeErrorKind;
 use crate::ledger::Node;
-use crate::object::{Ino, Kind, LinkId};
+use crate::object::{Ino, Kind, Position};
 
 /// The position after `.`.
 const AFTER_SELF: u64 = 1;
-/// The position after `..`; that after a node is its number and this.
+/// The position after `..`; that after a name is the ledger's and this.
 const AFTER_PARENT: u64 = 2;
 
 /// One entry.
@@ -58,18 +58,30 @@ impl Fs {
             return Ok(Vec::new());
         }
         let before = self.inodes.departures();
-        let nodes = self.ask(self.bridge.list(ino, LinkId(position - AFTER_PARENT), limit)).await?;
+        let nodes = self.ask(self.bridge.list(ino, Position(position - AFTER_PARENT), limit)).await?;
         let mut entries = Vec::with_capacity(nodes.len());
         for node in nodes {
-            if let Some(info) = self.still_there(&node, before).await? {
-                entries.push(DirEntry { name: node.name, info, next: node.link.0 + AFTER_PARENT });
-            }
+            entries.extend(self.entry(node, before).await?);
         }
         Ok(entries)
     }
 
-    /// The live attributes, or nothing if it was removed since it was listed.
-    async fn still_there(&self, node: &Node, before: u64) -> FsResult<Option<FileInfo>> {
+    /// What stands at the position of a node that was just listed: that node, or the one that has replaced it.
+    async fn entry(&self, mut node: Node, before: u64) -> FsResult<Option<DirEntry>> {
+        loop {
+            if let Some(info) = self.still_there(&node, before).await? {
+                let next = node.position.0 + AFTER_PARENT;
+                return Ok(Some(DirEntry { name: node.name, info, next }));
+            }
+            node = match self.ask(self.bridge.lookup(node.parent, &node.name)).await? {
+                Some(heir) if heir.position == node.position => heir,
+                Some(_) | None => return Ok(None),
+            };
+        }
+    }
+
+    /// The live attributes, or nothing if it was removed since it was read from the ledger.
+    pub(super) async fn still_there(&self, node: &Node, before: u64) -> FsResult<Option<FileInfo>> {
         match self.live(node, before).await {
             Ok(info) => Ok(Some(info)),
             Err(error) if error.bridge_kind() == Some(BridgeErrorKind::NotFound) => Ok(None),

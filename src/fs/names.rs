@@ -25,10 +25,13 @@ pub struct CreatedFile {
 impl Fs {
     /// The node under a name; `None` is a positive absence.
     pub async fn lookup(&self, parent: Ino, name: &str) -> FsResult<Option<FileInfo>> {
-        let before = self.inodes.departures();
-        match self.ask(self.bridge.lookup(parent, name)).await? {
-            Some(node) => Ok(Some(self.live(&node, before).await?)),
-            None => Ok(None),
+        loop {
+            let before = self.inodes.departures();
+            let Some(node) = self.ask(self.bridge.lookup(parent, name)).await? else { return Ok(None) };
+            // A node that has gone since may have been replaced: the name itself was there all the while.
+            if let Some(info) = self.still_there(&node, before).await? {
+                return Ok(Some(info));
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
     paths, receipts, xattrs,
 };
-use crate::object::{Attrs, Ino, Kind, LinkId, Version};
+use crate::object::{Attrs, Ino, Kind, LinkId, Position, Version};
 
 /// One batch of found things.
 struct Adoption {
@@ -104,6 +104,7 @@ impl Adoption {
             ino,
             link: LinkId::first(ino),
             links: 1,
+            position: Position::of(LinkId::first(ino)),
             parent: self.dir.ino,
             name: name.into(),
             kind: Kind::File,

@@ -8,7 +8,7 @@ use super::{Ledger, LedgerResult, findings, meta, paths};
 use crate::object::{Ino, LinkId};
 
 /// Queries whose every row is a violation: what it means, and the query.
-const VIOLATIONS: [(&str, &str); 15] = [
+const VIOLATIONS: [(&str, &str); 16] = [
     ("is not below the root", UNREACHABLE),
     (
         "stands in a node that is no directory",
@@ -23,6 +23,10 @@ const VIOLATIONS: [(&str, &str); 15] = [
     (
         "has an extended attribute and is not there",
         "SELECT ino FROM xattrs WHERE ino NOT IN (SELECT ino FROM nodes)",
+    ),
+    (
+        "has the position of another name in its directory",
+        "SELECT min(ino) FROM nodes WHERE ino <> 1 GROUP BY parent, position HAVING count(*) > 1",
     ),
     (
         "has a replica of a version that was never committed",

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{side_number, side_of};
-use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Targets, findings, nodes};
+use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Stamp, Targets, findings, nodes};
 use crate::object::{LinkId, NanoTime, Side};
 
 /// The number of [`BlockReason::GivenUp`].
@@ -12,7 +12,7 @@ pub(super) const GIVEN_UP: i64 = 3;
 
 macro_rules! select_intent {
     ($rest:literal) => {
-        concat!("SELECT ino, side, attempts, due, since, error, blocked FROM intents ", $rest)
+        concat!("SELECT ino, side, attempts, due, since, error, blocked, stamp FROM intents ", $rest)
     };
 }
 
@@ -51,33 +51,38 @@ impl Ledger {
         .await
     }
 
-    /// Lazy. The store will never take it as it is. A later commit, rename or change of attributes tries
-    /// again.
+    /// Lazy. The store will never take what this intent asks for. A later commit, rename or change of attributes
+    /// tries again; nothing happens if there was one meanwhile.
     pub async fn intent_blocked(
         &self,
-        link: LinkId,
-        side: Side,
+        seen: &Intent,
         reason: BlockReason,
         finding: NewFinding,
     ) -> LedgerResult<()> {
+        let seen = seen.clone();
         self.lazy(move |tx| {
+            if !is_as_seen(tx.conn, &seen)? {
+                return Ok(());
+            }
             let sql = "UPDATE intents SET attempts = attempts + 1, blocked = ?3, error = ?4
                        WHERE ino = ?1 AND side = ?2";
-            let reason = block_number(reason);
-            tx.conn.prepare_cached(sql)?.execute(params![
-                link.0,
-                side_number(side),
-                reason,
-                finding.detail
-            ])?;
+            let (side, reason) = (side_number(seen.side), block_number(reason));
+            tx.conn.prepare_cached(sql)?.execute(params![seen.link.0, side, reason, finding.detail])?;
             findings::upsert(tx.conn, &finding, tx.now)
         })
         .await
     }
 
-    /// Lazy. The intent is proven to be obsolete.
-    pub async fn intent_dropped(&self, link: LinkId, side: Side) -> LedgerResult<()> {
-        self.lazy(move |tx| delete(tx.conn, link, side).map(drop)).await
+    /// Lazy. What this intent asks for is there already. Nothing happens if more was asked for meanwhile.
+    pub async fn intent_dropped(&self, seen: &Intent) -> LedgerResult<()> {
+        let seen = seen.clone();
+        self.lazy(move |tx| {
+            if is_as_seen(tx.conn, &seen)? {
+                delete(tx.conn, seen.link, seen.side)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Lazy. Asks for `side` to be brought up to date with the node, now. Error: `NotFound`.
@@ -95,6 +100,10 @@ pub(super) fn find(conn: &Connection, link: LinkId, side: Side) -> LedgerResult<
     Ok(statement.query_row(params![link.0, side_number(side)], intent_of).optional()?)
 }
 
+fn is_as_seen(conn: &Connection, seen: &Intent) -> LedgerResult<bool> {
+    Ok(find(conn, seen.link, seen.side)?.is_some_and(|intent| intent.stamp == seen.stamp))
+}
+
 /// Every intent of one side, blocked or not.
 pub(super) fn all(conn: &Connection, side: Side) -> LedgerResult<Vec<Intent>> {
     select(conn, select_intent!("WHERE side = ?1"), [side_number(side)])
@@ -103,9 +112,9 @@ pub(super) fn all(conn: &Connection, side: Side) -> LedgerResult<Vec<Intent>> {
 /// Asks for `side` to be brought up to date, now. Since when it is behind stays as it was, and so does what has
 /// no content to be sent.
 pub(super) fn want(conn: &Connection, link: LinkId, side: Side, now: NanoTime) -> LedgerResult<()> {
-    let sql = "INSERT INTO intents (ino, side, attempts, due, since) VALUES (?1, ?2, 0, ?3, ?3)
+    let sql = "INSERT INTO intents (ino, side, attempts, due, since, stamp) VALUES (?1, ?2, 0, ?3, ?3, random())
                ON CONFLICT (ino, side) DO UPDATE SET
-                   attempts = 0, due = excluded.due, error = CASE WHEN blocked = ?4 THEN error END,
+                   attempts = 0, due = excluded.due, stamp = excluded.stamp, error = CASE WHEN blocked = ?4 THEN error END,
                    blocked = CASE WHEN blocked = ?4 THEN blocked END";
     conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), now, GIVEN_UP])?;
     Ok(())
@@ -113,14 +122,15 @@ pub(super) fn want(conn: &Connection, link: LinkId, side: Side, now: NanoTime) -
 
 /// What this name has to send is lost.
 pub(super) fn give_up(conn: &Connection, link: LinkId, why: &str) -> LedgerResult<()> {
-    let sql = "UPDATE intents SET blocked = ?2, error = ?3 WHERE ino = ?1";
+    let sql = "UPDATE intents SET blocked = ?2, error = ?3, stamp = random() WHERE ino = ?1";
     conn.prepare_cached(sql)?.execute(params![link.0, GIVEN_UP, why])?;
     Ok(())
 }
 
 /// It is there again, or there is something else to send -> whether it was lost.
 pub(super) fn take_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
-    let sql = "UPDATE intents SET blocked = NULL, error = NULL WHERE ino = ?1 AND blocked = ?2";
+    let sql =
+        "UPDATE intents SET blocked = NULL, error = NULL, stamp = random() WHERE ino = ?1 AND blocked = ?2";
     Ok(conn.prepare_cached(sql)?.execute(params![link.0, GIVEN_UP])? > 0)
 }
 
@@ -162,6 +172,7 @@ fn intent_of(row: &Row<'_>) -> rusqlite::Result<Intent> {
         since: row.get(4)?,
         error: row.get(5)?,
         blocked: blocked.map(block_of).transpose()?,
+        stamp: Stamp(row.get(7)?),
     })
 }
 

@@ -5,6 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::intents::{want, want_on};
+use super::nodes::Place;
 use super::replicas::{self, ReplicaRow};
 use super::transaction::Tx;
 use super::tree::{exists, require_leaf};
@@ -12,7 +13,7 @@ use super::{
     Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets,
     given_up, nodes, paths, tombstones,
 };
-use crate::object::{Ino, LinkId, NanoTime, PerSide, Side, Version};
+use crate::object::{Ino, LinkId, NanoTime, PerSide, Position, Side, Version};
 
 /// The most names that a node may have: that of ext4.
 const LINKS_MAX: u32 = 65_000;
@@ -34,17 +35,20 @@ impl Ledger {
     /// What each store holds of a node, to be read: under its first name if that is its current content,
     /// else under one of the others if that is.
     pub fn readable(&self, ino: Ino) -> LedgerResult<PerSide<Option<Replica>>> {
+        Ok(self.readable_node(ino)?.map(|(_, replicas)| replicas).unwrap_or_default())
+    }
+
+    /// The same with the node, at one moment: what is current of it is so of this version.
+    pub fn readable_node(&self, ino: Ino) -> LedgerResult<Option<(Node, PerSide<Option<Replica>>)>> {
         self.read(|conn| {
+            let Some(node) = nodes::find(conn, ino)? else { return Ok(None) };
             let mut replicas = replicas::both(conn, LinkId::first(ino))?;
-            let Some(node) = nodes::find(conn, ino)?.filter(|node| node.links > 1) else {
-                return Ok(replicas);
-            };
-            for side in Side::BOTH {
+            for side in Side::BOTH.into_iter().filter(|_| node.links > 1) {
                 if let Some(current) = first_current(conn, &node, side, |_| true)? {
                     replicas[side] = Some(current);
                 }
             }
-            Ok(replicas)
+            Ok(Some((node, replicas)))
         })
     }
 
@@ -84,7 +88,8 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
     // The mount has made this name, so a store that comes to be written must get it.
     node.origin = Origin::Mount;
     nodes::update(tx.conn, &node)?;
-    let further = Node { link: LinkId(tx.inos.take(tx.conn)?.0), parent, name: name.into(), ..node };
+    let link = LinkId(tx.inos.take(tx.conn)?.0);
+    let further = Node { link, position: Position::of(link), parent, name: name.into(), ..node };
     nodes::insert(tx.conn, &further)?;
     nodes::touch(tx.conn, parent, now)?;
     if further.version > Version::UNCOMMITTED {
@@ -160,10 +165,10 @@ pub(super) fn free_to_go(tx: &Tx<'_>, node: &Node) -> LedgerResult<Node> {
     }
     let Some(further) = name_after(tx.conn, node, Some(first))? else { return Ok(node.clone()) };
     let other = nodes::required_name(tx.conn, further)?;
-    // Through a place and a number that nothing can have: two rows never share one.
-    nodes::place(tx.conn, first, Ino(0), "")?;
-    nodes::place(tx.conn, further, node.parent, &node.name)?;
-    nodes::place(tx.conn, first, other.parent, &other.name)?;
+    nodes::place(tx.conn, first, Place::NOWHERE)?;
+    nodes::place(tx.conn, further, Place::of(node))?;
+    nodes::place(tx.conn, first, Place::of(&other))?;
+    // Through a number that nothing can have, likewise.
     for table in ["replicas", "intents"] {
         let mut renumber = tx.conn.prepare_cached(&format!("UPDATE {table} SET ino = ?2 WHERE ino = ?1"))?;
         renumber.execute([first.0, 0])?;

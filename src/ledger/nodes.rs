@@ -4,13 +4,13 @@ use nix::unistd::{Gid, Uid};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin};
-use crate::object::{Attrs, Device, Ino, Kind, LinkId, NanoTime, Version};
+use crate::object::{Attrs, Device, Ino, Kind, LinkId, NanoTime, Position, Version};
 
 macro_rules! select_node {
     ($rest:literal) => {
         concat!(
             "SELECT link, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version, attr_version, \
-             target, origin, complete, checked_at, rdev, links, ino FROM names ",
+             target, origin, complete, checked_at, rdev, links, ino, position FROM names ",
             $rest
         )
     };
@@ -32,11 +32,11 @@ impl Ledger {
         self.read(|conn| named(conn, link))
     }
 
-    /// Up to `limit` names in the directory `parent` whose number is above `after`, by number: the number
-    /// is a cookie that stays good while names come and go.
-    pub fn children(&self, parent: Ino, after: LinkId, limit: usize) -> LedgerResult<Vec<Node>> {
+    /// Up to `limit` names in the directory `parent` whose position is above `after`, in that order.
+    pub fn children(&self, parent: Ino, after: Position, limit: usize) -> LedgerResult<Vec<Node>> {
         self.read(|conn| {
-            let sql = select_node!("WHERE parent = ?1 AND link > ?2 AND link <> 1 ORDER BY link LIMIT ?3");
+            let sql =
+                select_node!("WHERE parent = ?1 AND position > ?2 AND link <> 1 ORDER BY position LIMIT ?3");
             select(conn, sql, params![parent.0, after.0, limit])
         })
     }
@@ -120,9 +120,9 @@ pub(super) fn missing(detail: String) -> LedgerError {
 pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
     let sql =
         "INSERT INTO nodes (ino, parent, name, kind, mode, uid, gid, mtime, atime, ctime, size, version,
-                                  attr_version, target, origin, complete, checked_at, rdev, links, link_of)
+                                  attr_version, target, origin, complete, checked_at, rdev, links, link_of, position)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                       ?20)";
+                       ?20, ?21)";
     conn.prepare_cached(sql)?.execute(params![
         node.link.0,
         node.parent.0,
@@ -144,6 +144,7 @@ pub(super) fn insert(conn: &Connection, node: &Node) -> LedgerResult<()> {
         device_number(node.kind),
         node.links,
         (node.link != LinkId::first(node.ino)).then_some(node.ino.0),
+        node.position.0,
     ])?;
     Ok(())
 }
@@ -175,9 +176,28 @@ pub(super) fn update(conn: &Connection, node: &Node) -> LedgerResult<()> {
     Ok(())
 }
 
-pub(super) fn place(conn: &Connection, link: LinkId, parent: Ino, name: &str) -> LedgerResult<()> {
-    let sql = "UPDATE nodes SET parent = ?2, name = ?3 WHERE ino = ?1";
-    conn.prepare_cached(sql)?.execute(params![link.0, parent.0, name])?;
+/// Where a name stands. Whoever takes over a name takes its position too: a directory that is being read shows a
+/// name that is there all the while exactly once, whatever it is given to (POSIX on `rename`: the name "shall
+/// remain visible").
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) parent: Ino,
+    pub(super) name: &'a str,
+    pub(super) position: Position,
+}
+
+impl<'a> Place<'a> {
+    /// A place that no name can have: two rows never share one.
+    pub(super) const NOWHERE: Place<'static> = Place { parent: Ino(0), name: "", position: Position(0) };
+
+    pub(super) fn of(node: &'a Node) -> Place<'a> {
+        Place { parent: node.parent, name: &node.name, position: node.position }
+    }
+}
+
+pub(super) fn place(conn: &Connection, link: LinkId, place: Place<'_>) -> LedgerResult<()> {
+    let sql = "UPDATE nodes SET parent = ?2, name = ?3, position = ?4 WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![link.0, place.parent.0, place.name, place.position.0])?;
     Ok(())
 }
 
@@ -200,6 +220,7 @@ pub(super) fn insert_root(conn: &Connection, now: NanoTime) -> LedgerResult<()> 
         ino: Ino::ROOT,
         link: LinkId::first(Ino::ROOT),
         links: 1,
+        position: Position::of(LinkId::first(Ino::ROOT)),
         parent: Ino::ROOT,
         name: "".into(),
         kind: Kind::Directory,
@@ -230,6 +251,7 @@ fn node_of_row(row: &Row<'_>) -> rusqlite::Result<Node> {
         ino: Ino(row.get(19)?),
         link: LinkId(row.get(0)?),
         links: row.get(18)?,
+        position: Position(row.get(20)?),
         parent: Ino(row.get(1)?),
         name: name.into(),
         kind: kind_of(3, row.get(3)?, Device(row.get(17)?))?,

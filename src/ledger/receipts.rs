@@ -4,9 +4,9 @@ use super::replicas::{self, ReplicaRow, displace};
 use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
-    FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, ReplicaState,
-    Targets, TombstoneState, contents, findings, given_up, intents, links, nodes, paths, tombstones, tree,
-    xattrs,
+    FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, Replica,
+    ReplicaState, Targets, TombstoneState, contents, findings, given_up, intents, links, nodes, paths,
+    tombstones, xattrs,
 };
 use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 
@@ -31,39 +31,31 @@ impl Ledger {
         .await
     }
 
-    /// Lazy. Someone replaced the object on `side` without the mount: the node gets a new version, which
-    /// `side` holds, and the other targets are to be brought to it. Error: `NotFound`.
+    /// Lazy. Someone replaced the object that `side` held (`seen`) without the mount: the node gets a new version,
+    /// which `side` holds, and the other targets are to be brought to it. `None`, and nothing happens, if the side
+    /// holds something else by now, or is to get something. Error: `NotFound`.
     pub async fn replaced_outside(
         &self,
-        link: LinkId,
         side: Side,
+        seen: &Replica,
         found: FoundObject,
         targets: Targets,
         now: NanoTime,
-    ) -> LedgerResult<Node> {
-        self.lazy(move |tx| replace(tx, link, side, &found, targets, now)).await
-    }
-
-    /// Lazy. Someone deleted the object without the mount: the node goes, and nothing is to be deleted but
-    /// what stands under the old key of a rename. Errors: `NotFound`, `NotEmpty`.
-    pub async fn vanished(&self, link: LinkId) -> LedgerResult<()> {
+    ) -> LedgerResult<Option<Node>> {
+        let (link, seen) = (seen.name, seen.receipt.clone());
         self.lazy(move |tx| {
-            let node = nodes::required_name(tx.conn, link)?;
-            tree::require_empty(tx.conn, &node)?;
-            let key = paths::key_in_tree(tx.conn, link)?;
-            let moved = tree::take_out(tx, &node, &key, tx.now)?.elsewhere;
-            for (side, row) in moved {
-                let old = row.key_or_path(tx.conn)?;
-                bury(tx, side, old.as_str(), Some(&row.etag), TombstoneState::Pending, tx.now)?;
+            let is_still = replicas::as_seen(tx.conn, link, side, &seen)?.is_some();
+            if !is_still || intents::find(tx.conn, link, side)?.is_some() {
+                return Ok(None);
             }
-            Ok(())
+            replace(tx, link, side, &found, targets, now).map(Some)
         })
         .await
     }
 }
 
-/// The name was deleted while its upload was on the way: what has arrived must go again, unless another
-/// name of the node was left what stands there.
+/// The name was deleted while its upload was on the way: what has arrived must go again, unless it stands under
+/// another name of the node, which may have taken over the number or the object of the one that is gone.
 fn nobodys(
     tx: &mut Tx<'_>,
     ino: Ino,
@@ -72,10 +64,11 @@ fn nobodys(
     new: &NewReceipt,
 ) -> LedgerResult<ReceiptOutcome> {
     let key = new.receipt.key.as_str();
-    if let Some(heir) = replicas::occupant(tx.conn, side, key)?
-        && let Some(node) = nodes::named(tx.conn, heir)?.filter(|node| node.ino == ino)
-    {
-        return record(tx, &node, side, new);
+    let at_home = paths::resolve(tx.conn, key)?;
+    let moving =
+        replicas::occupant(tx.conn, side, key)?.map(|heir| nodes::named(tx.conn, heir)).transpose()?;
+    if let Some(heir) = at_home.into_iter().chain(moving.flatten()).find(|node| node.ino == ino) {
+        return record(tx, &heir, side, new);
     }
     displace(tx, side, key, link)?;
     bury(tx, side, key, Some(&new.receipt.etag), TombstoneState::Pending, new.now)?;

@@ -97,7 +97,9 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
         }
         None => None,
     };
-    nodes::place(tx.conn, plan.source.link, plan.to.parent, &plan.to.name)?;
+    let position = target.as_ref().map_or(plan.source.position, |target| target.position);
+    let place = nodes::Place { parent: plan.to.parent, name: &plan.to.name, position };
+    nodes::place(tx.conn, plan.source.link, place)?;
     let left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     if let Some(taken) = taken.as_ref().filter(|taken| taken.removed.node.kind != Kind::Directory) {
         // Its tombstone also tells the write that replaces it which state of the object it replaces.
@@ -111,10 +113,9 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
 
 fn exchange(tx: &mut Tx<'_>, plan: &Move, target: &Node) -> LedgerResult<Renamed> {
     refuse_loop(tx, plan.from.parent, target)?;
-    // Out of the way first, to a place that no name can have: two rows never share one place.
-    nodes::place(tx.conn, plan.source.link, Ino(0), "")?;
-    nodes::place(tx.conn, target.link, plan.from.parent, &plan.from.name)?;
-    nodes::place(tx.conn, plan.source.link, plan.to.parent, &plan.to.name)?;
+    nodes::place(tx.conn, plan.source.link, nodes::Place::NOWHERE)?;
+    nodes::place(tx.conn, target.link, nodes::Place::of(&plan.source))?;
+    nodes::place(tx.conn, plan.source.link, nodes::Place::of(target))?;
     let mut left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     left.extend(rekey(tx, target, &plan.new_key, &plan.old_key, plan)?);
     bury_left(tx, &left, plan)?;

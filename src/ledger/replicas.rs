@@ -7,8 +7,8 @@ use super::intents::want;
 use super::tombstones::{bury, uncover};
 use super::transaction::Tx;
 use super::{
-    Ledger, LedgerResult, NewFinding, Node, Origin, Replica, ReplicaState, TombstoneState, contents,
-    findings, nodes, paths,
+    Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, TombstoneState,
+    contents, findings, intents, nodes, paths,
 };
 use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
@@ -19,21 +19,39 @@ impl Ledger {
         self.read(|conn| both(conn, link))
     }
 
+    /// All that the replication of a name goes by. `None`: the name is gone, or that of the root.
+    pub fn name_state(&self, link: LinkId) -> LedgerResult<Option<NameState>> {
+        self.read(|conn| {
+            let (Some(node), Some(key)) = (nodes::named(conn, link)?, paths::key_of(conn, link)?) else {
+                return Ok(None);
+            };
+            let replicas = both(conn, link)?;
+            let (mut intents, mut occupants) = (PerSide::default(), PerSide::default());
+            for side in Side::BOTH {
+                intents[side] = intents::find(conn, link, side)?;
+                occupants[side] = occupant(conn, side, key.as_str())?.filter(|other| *other != link);
+            }
+            Ok(Some(NameState { node, key, replicas, intents, occupants }))
+        })
+    }
+
     /// The node whose object on `side` stands under `key` although its path is another one now: a rename
     /// that the store has not followed. Nothing else may be written there before it has.
     pub fn occupant(&self, side: Side, key: &Key) -> LedgerResult<Option<LinkId>> {
         self.read(|conn| occupant(conn, side, key.as_str()))
     }
 
-    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, notes the deletion of the object there.
+    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, notes the deletion of the object there. Nothing
+    /// happens if it holds something else by now.
     pub async fn drop_replica(
         &self,
-        link: LinkId,
         side: Side,
+        seen: &Replica,
         tombstone: Option<TombstoneState>,
     ) -> LedgerResult<()> {
+        let (link, seen) = (seen.name, seen.receipt.clone());
         self.lazy(move |tx| {
-            let Some(row) = find(tx.conn, link, side)? else { return Ok(()) };
+            let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
             delete(tx.conn, link, side)?;
             let key = row.key_or_path(tx.conn)?;
             // The mount took it from here: should this side be written again, it must come back.
@@ -50,28 +68,35 @@ impl Ledger {
     }
 
     /// Lazy. The store was found not to hold what its receipt says: it is not read any more, it is to be
-    /// written again, and a person is told. Nothing happens if a newer receipt has arrived meanwhile.
+    /// written again, and a person is told. Nothing happens if it holds something else, or under another key, by now.
     pub async fn mark_mismatched(
         &self,
         link: LinkId,
         side: Side,
-        etag: &ETag,
+        seen: &Receipt,
         finding: NewFinding,
     ) -> LedgerResult<()> {
-        let etag = etag.clone();
+        let seen = seen.clone();
         self.lazy(move |tx| {
-            let sql = "UPDATE replicas SET state = 2, verified_at = NULL
-                       WHERE ino = ?1 AND side = ?2 AND etag = ?3";
-            let marked =
-                tx.conn.prepare_cached(sql)?.execute(params![link.0, side_number(side), etag.as_str()])?;
-            if marked == 0 {
-                return Ok(());
-            }
+            let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
+            put(tx.conn, side, &ReplicaRow { state: ReplicaState::Mismatched, ..row })?;
             want(tx.conn, link, side, tx.now)?;
             findings::upsert(tx.conn, &finding, tx.now)
         })
         .await
     }
+}
+
+/// What `side` holds of a name, if it is still what this receipt says, and under the same key.
+pub(super) fn as_seen(
+    conn: &Connection,
+    link: LinkId,
+    side: Side,
+    seen: &Receipt,
+) -> LedgerResult<Option<ReplicaRow>> {
+    let Some(row) = find(conn, link, side)? else { return Ok(None) };
+    let is_same = row.version == seen.version && row.etag == seen.etag && row.key_or_path(conn)? == seen.key;
+    Ok(is_same.then_some(row))
 }
 
 /// A row of the table.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
 
 /// Step `i` brings a file from `user_version` `i` to `i + 1`. A step that was released is never changed.
-const STEPS: [&str; 4] = [FIRST, UPLOADS, POSIX, GIVEN_UP];
+const STEPS: [&str; 6] = [FIRST, UPLOADS, POSIX, GIVEN_UP, POSITIONS, STAMPS];
 
 const FIRST: &str = r"
 -- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
@@ -202,6 +202,25 @@ SELECT ino, CASE side WHEN 0 THEN 'old' ELSE 'new' END AS side, attempts, due, s
        CASE blocked WHEN 0 THEN 'unsupported' WHEN 1 THEN 'locked' WHEN 2 THEN 'source-lost'
                     WHEN 3 THEN 'given-up' END AS blocked
 FROM intents;
+";
+
+const POSITIONS: &str = r"
+-- The order of the names in a directory: a number that stays with the name, whichever row takes it over.
+ALTER TABLE nodes ADD COLUMN position BIGINT NOT NULL DEFAULT 0;
+UPDATE nodes SET position = ino;
+DROP INDEX nodes_by_parent;
+CREATE INDEX nodes_by_position ON nodes (parent, position);
+DROP VIEW names;
+CREATE VIEW names AS
+SELECT f.ino AS link, f.parent, f.name, n.ino, n.kind, n.mode, n.uid, n.gid, n.mtime, n.atime, n.ctime, n.size, n.version,
+       n.attr_version, n.target, n.origin, n.complete, n.checked_at, n.rdev, n.links, f.position
+FROM nodes f JOIN nodes n ON n.ino = coalesce(f.link_of, f.ino);
+";
+
+const STAMPS: &str = r"
+-- Another random number with each change of what is wanted: what was decided before it is void.
+ALTER TABLE intents ADD COLUMN stamp BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tombstones ADD COLUMN stamp BIGINT NOT NULL DEFAULT 0;
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

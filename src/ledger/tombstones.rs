@@ -7,13 +7,13 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::replicas::{key_at, occupant, side_number, side_of, stands_at};
 use super::scan::ancestors;
 use super::transaction::Tx;
-use super::{Ledger, LedgerResult, NewFinding, Targets, Tombstone, TombstoneState, findings};
+use super::{Ledger, LedgerResult, NewFinding, Stamp, Targets, Tombstone, TombstoneState, findings};
 use crate::object::{ETag, Key, NanoTime, Side};
 
 macro_rules! select_tombstone {
     ($rest:literal) => {
         concat!(
-            "SELECT side, key, etag, attempts, due, since, error, state, last_etag FROM tombstones ",
+            "SELECT side, key, etag, attempts, due, since, error, state, last_etag, stamp FROM tombstones ",
             $rest
         )
     };
@@ -33,10 +33,7 @@ impl Ledger {
 
     /// The deletion that is noted for exactly this key.
     pub fn tombstone(&self, side: Side, key: &Key) -> LedgerResult<Option<Tombstone>> {
-        self.read(|conn| {
-            let mut statement = conn.prepare_cached(select_tombstone!("WHERE side = ?1 AND key = ?2"))?;
-            Ok(statement.query_row(params![side_number(side), key.as_str()], tombstone_of).optional()?)
-        })
+        self.read(|conn| find(conn, side, key))
     }
 
     /// Whether an object that `side` shows under `key` must not be shown: it is deleted here (or stands
@@ -45,12 +42,16 @@ impl Ledger {
         self.read(|conn| is_hidden(conn, side, key.as_str()))
     }
 
-    /// Lazy. The store confirmed the deletion. Scans that run go on not believing the key.
-    pub async fn tombstone_done(&self, side: Side, key: &Key) -> LedgerResult<()> {
-        let key = key.clone();
+    /// Lazy. The store confirmed this deletion. Scans that run go on not believing the key. Nothing happens if what
+    /// stands there was deleted again meanwhile.
+    pub async fn tombstone_done(&self, seen: &Tombstone) -> LedgerResult<()> {
+        let seen = seen.clone();
         self.lazy(move |tx| {
-            remove(tx.conn, side, key.as_str())?;
-            uncover(tx, side, key.as_str())
+            if !is_as_seen(tx.conn, &seen)? {
+                return Ok(());
+            }
+            remove(tx.conn, seen.side, seen.key.as_str())?;
+            uncover(tx, seen.side, seen.key.as_str())
         })
         .await
     }
@@ -79,14 +80,18 @@ impl Ledger {
         self.lazy(move |tx| bury(tx, side, key.as_str(), None, TombstoneState::Pending, tx.now)).await
     }
 
-    /// Lazy. The store will not let go of the object: the name stays hidden, and a person is told.
-    pub async fn tombstone_blocked(&self, side: Side, key: &Key, finding: NewFinding) -> LedgerResult<()> {
-        let key = key.clone();
+    /// Lazy. The store will not let go of the object: the name stays hidden, and a person is told. Nothing happens if
+    /// what stands there was deleted again meanwhile.
+    pub async fn tombstone_blocked(&self, seen: &Tombstone, finding: NewFinding) -> LedgerResult<()> {
+        let seen = seen.clone();
         self.lazy(move |tx| {
+            if !is_as_seen(tx.conn, &seen)? {
+                return Ok(());
+            }
             let sql = "UPDATE tombstones SET attempts = attempts + 1, error = ?3, state = 2
                        WHERE side = ?1 AND key = ?2";
             let mut statement = tx.conn.prepare_cached(sql)?;
-            statement.execute(params![side_number(side), key.as_str(), finding.detail])?;
+            statement.execute(params![side_number(seen.side), seen.key.as_str(), finding.detail])?;
             findings::upsert(tx.conn, &finding, tx.now)
         })
         .await
@@ -123,6 +128,8 @@ pub(super) fn bury_prefix(conn: &Connection, side: Side, prefix: &str, now: Nano
     Ok(())
 }
 
+/// Where it is not known what stands there, what stood there last is not forgotten: it may be of before the bridge,
+/// and the write that replaces it must know it for ours.
 fn insert(
     conn: &Connection,
     side: Side,
@@ -131,11 +138,13 @@ fn insert(
     state: TombstoneState,
     now: NanoTime,
 ) -> LedgerResult<()> {
-    let sql = "INSERT INTO tombstones (side, key, covers, etag, attempts, due, since, state)
-               VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6)
+    let sql = "INSERT INTO tombstones (side, key, covers, etag, attempts, due, since, state, stamp)
+               VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6, random())
                ON CONFLICT (side, key) DO UPDATE SET
-                   etag = excluded.etag, last_etag = NULL, attempts = 0, due = excluded.due, error = NULL,
-                   state = excluded.state";
+                   etag = excluded.etag,
+                   last_etag = CASE WHEN excluded.etag IS NULL THEN coalesce(etag, last_etag) END,
+                   attempts = 0, due = excluded.due, error = NULL,
+                   state = excluded.state, stamp = excluded.stamp";
     conn.prepare_cached(sql)?.execute(params![
         side_number(side),
         key,
@@ -158,6 +167,15 @@ pub(super) fn remove(conn: &Connection, side: Side, key: &str) -> LedgerResult<(
     let sql = "DELETE FROM tombstones WHERE side = ?1 AND key = ?2";
     conn.prepare_cached(sql)?.execute(params![side_number(side), key])?;
     Ok(())
+}
+
+fn find(conn: &Connection, side: Side, key: &Key) -> LedgerResult<Option<Tombstone>> {
+    let mut statement = conn.prepare_cached(select_tombstone!("WHERE side = ?1 AND key = ?2"))?;
+    Ok(statement.query_row(params![side_number(side), key.as_str()], tombstone_of).optional()?)
+}
+
+fn is_as_seen(conn: &Connection, seen: &Tombstone) -> LedgerResult<bool> {
+    Ok(find(conn, seen.side, &seen.key)?.is_some_and(|now| now.stamp == seen.stamp))
 }
 
 /// To be called when a tombstone or an explicit replica key at `key` is gone: scans that run must go on
@@ -217,7 +235,7 @@ pub(super) fn deferred(conn: &Connection, side: Side) -> LedgerResult<Vec<Tombst
 
 /// A deferred deletion is to be done after all.
 pub(super) fn wake(conn: &Connection, side: Side, key: &Key, now: NanoTime) -> LedgerResult<()> {
-    let sql = "UPDATE tombstones SET state = 0, due = ?3 WHERE side = ?1 AND key = ?2 AND state = 1";
+    let sql = "UPDATE tombstones SET state = 0, due = ?3, stamp = random() WHERE side = ?1 AND key = ?2 AND state = 1";
     conn.prepare_cached(sql)?.execute(params![side_number(side), key.as_str(), now])?;
     Ok(())
 }
@@ -245,6 +263,7 @@ fn tombstone_of(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
         since: row.get(5)?,
         error: row.get(6)?,
         state: state_of(row.get(7)?)?,
+        stamp: Stamp(row.get(9)?),
     })
 }
 

@@ -7,10 +7,10 @@ use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ScanId, Targets, contents, findings, given_up, intents, links, nodes, paths,
-    xattrs,
+    Node, Origin, Removed, ScanId, Targets, TombstoneState, contents, findings, given_up, intents, links,
+    nodes, paths, xattrs,
 };
-use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Side, Version};
+use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Position, Side, Version};
 
 impl Ledger {
     /// Makes a node. Lazy for a file (which has version 0 until its first commit) and a directory (which
@@ -149,6 +149,7 @@ fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targe
         ino,
         link: LinkId::first(ino),
         links: 1,
+        position: Position::of(LinkId::first(ino)),
         parent,
         name: name.into(),
         kind: new.kind,
@@ -278,20 +279,33 @@ pub(super) fn bury_taken(
     }
     for side in Side::BOTH {
         let state = state_on(targets, side);
-        let row = taken.at_home.iter().find(|(at, _)| *at == side).map(|(_, row)| row);
-        let etag = row.and_then(|row| trusted_etag(node, row));
-        bury(tx, side, key.as_str(), etag, state, now)?;
-        if let Some(row) = row.filter(|_| etag.is_none()) {
-            note_last(tx.conn, side, key.as_str(), &row.etag)?;
-        }
+        let at_home = taken.at_home.iter().find(|(at, _)| *at == side);
+        bury_object(tx, side, key, (node, at_home.map(|(_, row)| row)), state, now)?;
         for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
             if let Some(old) = &row.key {
-                bury(tx, side, old.as_str(), trusted_etag(node, row), state, now)?;
+                bury_object(tx, side, old, (node, Some(row)), state, now)?;
                 uncover(tx, side, old.as_str())?;
             }
         }
     }
     Ok(())
+}
+
+/// Notes the deletion of what stands at `key`, of which this row of the node is known, if any.
+fn bury_object(
+    tx: &mut Tx<'_>,
+    side: Side,
+    key: &Key,
+    (node, row): (&Node, Option<&ReplicaRow>),
+    state: TombstoneState,
+    now: NanoTime,
+) -> LedgerResult<()> {
+    let etag = row.and_then(|row| trusted_etag(node, row));
+    bury(tx, side, key.as_str(), etag, state, now)?;
+    match row.filter(|_| etag.is_none()) {
+        Some(row) => note_last(tx.conn, side, key.as_str(), &row.etag),
+        None => Ok(()),
+    }
 }
 
 /// The tag of the object to delete, if it is certain: while something newer may be on its way there,

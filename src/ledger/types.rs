@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::object::{
-    Attrs, ContentDigest, ETag, Ino, Key, Kind, LinkId, NanoTime, Privileges, Receipt, Side, Version,
-    XattrMode, Xattrs,
+    Attrs, ContentDigest, ETag, Ino, Key, Kind, LinkId, NanoTime, PerSide, Position, Privileges, Receipt,
+    Side, Version, XattrMode, Xattrs,
 };
 use crate::stage::Stage;
 
@@ -17,6 +17,8 @@ pub struct Node {
     pub link: LinkId,
     /// How many names it has; 1 for a directory.
     pub links: u32,
+    /// Where the name stands in its directory.
+    pub position: Position,
     /// The directory it stands in; the root's parent is the root.
     pub parent: Ino,
     /// Its name there; empty for the root.
@@ -84,6 +86,21 @@ pub enum ReplicaState {
     Mismatched,
 }
 
+/// A name, all that the stores have of it, and what they still must be brought to: at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameState {
+    /// What the name stands for.
+    pub node: Node,
+    /// The key of its object.
+    pub key: Key,
+    /// What each store confirmed.
+    pub replicas: PerSide<Option<Replica>>,
+    /// What each store is still to get.
+    pub intents: PerSide<Option<Intent>>,
+    /// Whose object stands under the key on each store, if it is another name's that the store has yet to move.
+    pub occupants: PerSide<Option<LinkId>>,
+}
+
 /// A durable record that a store must be brought to a node's current version, key and attributes. One
 /// per name and side: a newer change takes the place of an older one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +119,14 @@ pub struct Intent {
     pub error: Option<String>,
     /// Why it will never succeed without a person, if so.
     pub blocked: Option<BlockReason>,
+    /// Which change asked for it.
+    pub stamp: Stamp,
 }
+
+/// Says which change a row comes from: each change gives it another one. Who looks, acts on a store and comes back
+/// to say that it is done says what it had looked at; if something was changed meanwhile, it is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub(super) i64);
 
 /// Why a store will not take an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,6 +176,8 @@ pub struct Tombstone {
     pub error: Option<String>,
     /// Confirmed, waiting to be dropped; deferred while the slice does not write this side.
     pub state: TombstoneState,
+    /// Which deletion it is.
+    pub stamp: Stamp,
 }
 
 /// How far a deletion is.

@@ -15,5 +15,5 @@ pub use etag::ETag;
 pub use key::{Key, KeyError, OWN_PREFIX};
 pub use receipt::{OpId, Receipt};
 pub use side::{PerSide, Side};
-pub use version::{Ino, LinkId, Version};
+pub use version::{Ino, LinkId, Position, Version};
 pub use xattrs::{CAPABILITY, NotXattrs, XATTRS_ENTRY, XattrMode, XattrName, XattrRefusal, Xattrs};

@@ -17,7 +17,7 @@ impl fmt::Display for Ino {
 }
 
 /// The number of one name of a node. The first name has the number of its node; each further hard link has
-/// one of its own, from the same range, so that a position in a directory is the number of a name.
+/// one of its own, from the same range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
@@ -31,6 +31,21 @@ impl LinkId {
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Where a name stands in its directory: the cookie of `readdir`, which stays good while names come and go. A new
+/// name stands behind all others; one that is given to another node stays where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Before the first name.
+    pub const START: Position = Position(0);
+
+    /// Of a name when it is made.
+    pub const fn of(link: LinkId) -> Position {
+        Position(link.0)
     }
 }
 

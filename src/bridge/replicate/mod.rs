@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
 use crate::ledger::{OpenUpload, Replica};
-use crate::object::{Ino, Key, LinkId, PerSide, Side};
+use crate::object::{Ino, Key, LinkId, PerSide, Position, Side};
 
 mod acceptance;
 mod condition;
@@ -216,7 +216,7 @@ impl Bridge {
         let bridge = Arc::clone(self);
         // Known early, the root still answers for new names while the stores cannot be reached.
         handles.push(tokio::spawn(async move {
-            if let Err(error) = bridge.list(Ino::ROOT, LinkId(u64::MAX >> 1), 1).await {
+            if let Err(error) = bridge.list(Ino::ROOT, Position(u64::MAX >> 1), 1).await {
                 tracing::warn!(%error, "the root directory could not be listed yet");
             }
         }));

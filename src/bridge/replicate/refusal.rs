@@ -39,7 +39,20 @@ impl Bridge {
         );
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Blocked, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.link, side, reason, finding).await?;
+        self.block_intent(side, situation, reason, finding).await
+    }
+
+    /// Not if more was asked for meanwhile: then that is tried.
+    async fn block_intent(
+        &self,
+        side: Side,
+        situation: &Situation,
+        reason: BlockReason,
+        finding: NewFinding,
+    ) -> BridgeResult<Outcome> {
+        if let Some(intent) = situation.intent(side) {
+            self.ledger.intent_blocked(intent, reason, finding).await?;
+        }
         self.acks.wake(situation.node.ino);
         Ok(Outcome::Done)
     }
@@ -60,9 +73,7 @@ impl Bridge {
         );
         let key = Some(situation.key.clone());
         let finding = NewFinding { kind: FindingKind::Missing, side: Some(side), key, detail };
-        self.ledger.intent_blocked(situation.node.link, side, BlockReason::SourceLost, finding).await?;
-        self.acks.wake(situation.node.ino);
-        Ok(Outcome::Done)
+        self.block_intent(side, situation, BlockReason::SourceLost, finding).await
     }
 
     /// One file fails again and again on a store that takes others: it is not the store that is waited for.

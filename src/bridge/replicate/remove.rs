@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, blocking};
-use crate::ledger::{FindingKind, NewFinding, TombstoneState};
+use crate::ledger::{BlockReason, FindingKind, NewFinding, Tombstone, TombstoneState};
 use crate::object::{ETag, Key, Side};
 use crate::store::{ErrorKind, StoreError};
 
@@ -29,13 +29,13 @@ impl Bridge {
             return Ok(Outcome::Later(why));
         }
         if self.is_live(side, key)? {
-            self.ledger.tombstone_done(side, key).await?;
+            self.ledger.tombstone_done(&tombstone).await?;
             return Ok(Outcome::Done);
         }
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
             Ok(()) => self.replicator.acceptance(side).accepted(),
             Err(error) if error.kind() == ErrorKind::Locked => {
-                return self.cannot_delete(side, key, &error).await;
+                return self.cannot_delete(&tombstone, &error).await;
             }
             Err(error) => return Err(self.failed_write(side, key, error)),
         }
@@ -43,7 +43,7 @@ impl Bridge {
             // An upload whose answer was lost may still come: then it is deleted too.
             return Ok(Outcome::NotBefore(until));
         }
-        self.ledger.tombstone_done(side, key).await?;
+        self.ledger.tombstone_done(&tombstone).await?;
         Ok(Outcome::Done)
     }
 
@@ -58,7 +58,12 @@ impl Bridge {
             }
             let Some(node) = self.ledger.resolve(key)? else { return Ok(None) };
             let intent = self.ledger.intent(node.link, side)?;
-            Ok(intent.is_some_and(|i| i.blocked.is_none()).then_some("a new file will replace it"))
+            Ok(match intent.map(|intent| intent.blocked) {
+                Some(None) => Some("a new file will replace it"),
+                // It may be what is looked for.
+                Some(Some(BlockReason::SourceLost)) => Some("the file that has its name is nowhere else"),
+                Some(Some(_)) | None => None,
+            })
         })
     }
 
@@ -117,14 +122,15 @@ impl Bridge {
         Ok(Remains::Foreign)
     }
 
-    async fn cannot_delete(&self, side: Side, key: &Key, error: &StoreError) -> BridgeResult<Outcome> {
+    async fn cannot_delete(&self, tombstone: &Tombstone, error: &StoreError) -> BridgeResult<Outcome> {
+        let Tombstone { side, key, .. } = tombstone;
         let detail = format!(
             "the {side} store will not delete this object: {error}. Its name is gone from the mount and stays \
              gone; the object stays in the store. Release the lock there and delete it by hand."
         );
         let finding =
-            NewFinding { kind: FindingKind::Blocked, side: Some(side), key: Some(key.clone()), detail };
-        self.ledger.tombstone_blocked(side, key, finding).await.map_err(BridgeError::from)?;
+            NewFinding { kind: FindingKind::Blocked, side: Some(*side), key: Some(key.clone()), detail };
+        self.ledger.tombstone_blocked(tombstone, finding).await.map_err(BridgeError::from)?;
         Ok(Outcome::Done)
     }
 }

@@ -3,7 +3,9 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState, TombstoneState};
+use crate::ledger::{
+    Intent, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState, TombstoneState,
+};
 use crate::object::{
     Digest, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
 };
@@ -22,6 +24,8 @@ pub(super) struct Situation {
     pub(super) key: Key,
     pub(super) routing: Routing,
     pub(super) replicas: PerSide<Option<Replica>>,
+    intents: PerSide<Option<Intent>>,
+    occupants: PerSide<Option<LinkId>>,
 }
 
 /// The next step for a node on one store.
@@ -40,8 +44,18 @@ enum Step {
 }
 
 impl Situation {
+    /// What the store is still to get, if it may yet take it.
+    pub(super) fn intent(&self, side: Side) -> Option<&Intent> {
+        self.intents[side].as_ref().filter(|intent| intent.blocked.is_none())
+    }
+
     pub(super) fn replica(&self, side: Side) -> Option<&Replica> {
         self.replicas[side].as_ref()
+    }
+
+    /// The key under which the store has it, or is to get it.
+    fn stands_at(&self, side: Side) -> &Key {
+        self.replica(side).map_or(&self.key, |replica| &replica.receipt.key)
     }
 
     fn step(&self, side: Side) -> Step {
@@ -87,15 +101,7 @@ impl Bridge {
     async fn sync_steps(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
         let mut refusals = 0;
         for _ in 0..STEPS_MAX {
-            if blocking(|| self.ledger.intent(name, side))?.is_none_or(|intent| intent.blocked.is_some()) {
-                return Ok(Outcome::Done);
-            }
-            let Some(situation) = self.situation(name)? else { return Ok(Outcome::Done) };
-            let step = situation.step(side);
-            if step == Step::Nothing {
-                self.ledger.intent_dropped(name, side).await?;
-                return Ok(Outcome::Done);
-            }
+            let Some((situation, step)) = self.next_step(side, name).await? else { return Ok(Outcome::Done) };
             if let Some(until) = self.rests_until(&situation, step == Step::SetMeta) {
                 return Ok(Outcome::NotBefore(until));
             }
@@ -118,38 +124,48 @@ impl Bridge {
         Ok(Outcome::Later("it changes all the time"))
     }
 
+    /// `None`: nothing is left to be done. Stages do not change meanwhile: an intent that is dropped because the
+    /// store is not written must not be the one that a flip has just made.
+    async fn next_step(&self, side: Side, name: LinkId) -> BridgeResult<Option<(Situation, Step)>> {
+        let _route = self.flips.read().await;
+        let Some(situation) = self.situation(name)? else { return Ok(None) };
+        let Some(intent) = situation.intent(side) else { return Ok(None) };
+        let step = situation.step(side);
+        if step == Step::Nothing {
+            self.ledger.intent_dropped(intent).await?;
+            return Ok(None);
+        }
+        Ok(Some((situation, step)))
+    }
+
     /// Whether the store is still to get content under this name. Not "this version": of a file that is committed
     /// again and again some version must arrive, and a write shows in the source.
     pub(super) fn still_puts(&self, side: Side, begun: &Situation) -> BridgeResult<bool> {
-        let intent = blocking(|| self.ledger.intent(begun.node.link, side))?;
-        if intent.is_none_or(|intent| intent.blocked.is_some()) {
-            return Ok(false);
-        }
         let now = self.situation(begun.node.link)?;
-        Ok(now.is_some_and(|now| now.step(side) == Step::Put))
+        Ok(now.is_some_and(|now| now.intent(side).is_some() && now.step(side) == Step::Put))
     }
 
     pub(super) fn situation(&self, name: LinkId) -> BridgeResult<Option<Situation>> {
-        blocking(|| {
-            let (Some(node), Some(key)) = (self.ledger.named(name)?, self.ledger.key_of(name)?) else {
-                return Ok(None);
-            };
-            let routing = self.routing(Some(&key));
-            let replicas = self.ledger.replicas(name)?;
-            Ok(Some(Situation { node, key, routing, replicas }))
-        })
+        let Some(state) = blocking(|| self.ledger.name_state(name))? else { return Ok(None) };
+        let NameState { node, key, replicas, intents, occupants } = state;
+        let routing = self.routing(Some(&key));
+        Ok(Some(Situation { node, key, routing, replicas, intents, occupants }))
     }
 
-    async fn take_step(&self, side: Side, situation: &Situation, step: Step) -> BridgeResult<Outcome> {
-        let from = situation.replica(side).map_or(&situation.key, |r| &r.receipt.key);
-        let Some(_keys) = self.replicator.locks.try_lock(side, &[&situation.key, from]) else {
+    /// What comes to stand under a key does so by a receipt, for which its lock is needed. So if nothing of others
+    /// stands there at a moment at which the key is ours in the tree and locked, nothing will until this step ends,
+    /// whatever is renamed meanwhile.
+    async fn take_step(&self, side: Side, seen: &Situation, step: Step) -> BridgeResult<Outcome> {
+        let Some(_keys) = self.replicator.locks.try_lock(side, &[&seen.key, seen.stands_at(side)]) else {
             return Ok(Outcome::Later("its key is being changed"));
         };
         // What was true before the keys were ours may have changed.
-        match self.situation(situation.node.link)? {
-            Some(now) if now.step(side) == step && now.key == situation.key => {}
-            Some(_) | None => return Ok(Outcome::Done),
-        }
+        let is_same = |now: &Situation| {
+            now.step(side) == step && now.key == seen.key && now.stands_at(side) == seen.stands_at(side)
+        };
+        let Some(situation) = &self.situation(seen.node.link)?.filter(is_same) else {
+            return Ok(Outcome::Done);
+        };
         match step {
             Step::Nothing => Ok(Outcome::Done),
             Step::Leave => self.leave(side, situation).await,
@@ -173,11 +189,8 @@ impl Bridge {
     /// The object under our key may still be the only one of a node that was renamed away from there. It
     /// moves first; if the moves wait for each other in a ring, it steps aside.
     async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
+        let Some(occupant) = situation.occupants[side] else { return Ok(None) };
         let mine = situation.node.link;
-        let Some(occupant) = blocking(|| self.ledger.occupant(side, &situation.key))?.filter(|o| *o != mine)
-        else {
-            return Ok(None);
-        };
         let mut next = occupant;
         for _ in 0..CHAIN_MAX {
             let Some(key) = blocking(|| self.ledger.key_of(next))? else { break };
@@ -187,7 +200,8 @@ impl Bridge {
                 Some(name) => next = name,
             }
         }
-        self.step_aside(side, occupant).await
+        // Then the next step looks again: it is still there if its name was removed or renamed meanwhile.
+        Ok(Some(self.step_aside(side, occupant).await?.unwrap_or(Outcome::Done)))
     }
 
     /// Ends a ring of moves: the object goes to a name of its own on the same store, from where it moves
@@ -196,7 +210,7 @@ impl Bridge {
         let Some(situation) = self.situation(occupant)? else { return Ok(None) };
         let Some(replica) = situation.replica(side) else { return Ok(None) };
         if replica.state == ReplicaState::Mismatched {
-            self.bring_here(side, occupant).await?;
+            self.bring_here(side, &situation.node, replica).await?;
             return Ok(None);
         }
         let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
@@ -211,7 +225,7 @@ impl Bridge {
             Ok(etag) => etag,
             // A store that cannot copy has the content sent again.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                self.bring_here(side, occupant).await?;
+                self.bring_here(side, &situation.node, replica).await?;
                 return Ok(None);
             }
             Err(error) => {
@@ -228,8 +242,8 @@ impl Bridge {
     }
 
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
-    async fn bring_here(&self, side: Side, occupant: LinkId) -> BridgeResult<()> {
-        let Some(ino) = blocking(|| self.ledger.named(occupant))?.map(|node| node.ino) else { return Ok(()) };
+    async fn bring_here(&self, side: Side, occupant: &Node, replica: &Replica) -> BridgeResult<()> {
+        let ino = occupant.ino;
         if !blocking(|| self.cache.is_staged(ino)) {
             let content = self.open(ino).await?;
             let lease = self.stage(&content, content.size()).await?;
@@ -239,8 +253,8 @@ impl Bridge {
             self.staging.set(ino, content.version(), lease.generation(), Some(digest));
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
-        self.ledger.drop_replica(occupant, side, Some(TombstoneState::Pending)).await?;
-        self.ledger.request(occupant, side, self.clock.now()).await?;
+        self.ledger.drop_replica(side, replica, Some(TombstoneState::Pending)).await?;
+        self.ledger.request(occupant.link, side, self.clock.now()).await?;
         self.replicator.wake_all();
         Ok(())
     }
@@ -392,7 +406,9 @@ impl Bridge {
             return Ok(Outcome::Later("the other store does not have it yet"));
         }
         // This side is not written: the old name is hidden there, and goes if the stage ever comes back.
-        self.ledger.drop_replica(situation.node.link, side, Some(TombstoneState::Deferred)).await?;
+        if let Some(replica) = situation.replica(side) {
+            self.ledger.drop_replica(side, replica, Some(TombstoneState::Deferred)).await?;
+        }
         Ok(Outcome::Done)
     }
 

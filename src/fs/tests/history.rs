@@ -7,7 +7,7 @@ use super::rig::Rig;
 use super::stores::{history, kinds};
 use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::{FindingKind, RenameMode};
-use crate::object::{Digest, Ino, Key, LinkId, PerSide, Side, XattrMode};
+use crate::object::{Digest, Ino, Key, PerSide, Position, Side, XattrMode};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
 use crate::store::{Condition, HttpHeader, HttpHeaders, ObjectMeta, Store};
@@ -183,7 +183,7 @@ async fn a_name_is_found_while_somebody_else_lists_its_directory_for_the_first_t
     for name in &names {
         let dir = rig.bridge.lookup(top, name).await.expect("asked").expect("there").ino;
         let bridge = Arc::clone(&rig.bridge);
-        let listed = tokio::spawn(async move { bridge.list(dir, LinkId(0), 10).await });
+        let listed = tokio::spawn(async move { bridge.list(dir, Position::START, 10).await });
         let found = [(); 4].map(|()| {
             let bridge = Arc::clone(&rig.bridge);
             tokio::spawn(async move { bridge.lookup(dir, "f").await })

@@ -1,5 +1,6 @@
 mod access;
 mod busy;
+mod concurrent;
 mod content;
 mod damage;
 mod history;

@@ -61,7 +61,8 @@ impl Rig {
         Rig::holding(settings, staged_bytes_max, None).await
     }
 
-    async fn holding(
+    /// The same over an old store that holds this object.
+    pub(super) async fn holding(
         settings: BridgeSettings,
         staged_bytes_max: u64,
         object: Option<(&str, &'static [u8], &ObjectMeta)>,

@@ -111,7 +111,7 @@ fn a_version_is_unconfirmed_until_a_store_has_it_under_any_name() {
     run(fixture.receipt((node.ino, further.link), Side::New, receipt.clone())).expect("recorded");
     assert!(!is_unconfirmed(node.version));
     let finding = NewFinding { kind: FindingKind::Missing, side: Some(Side::New), ..damage("further") };
-    run(fixture.mark_mismatched(further.link, Side::New, &receipt.receipt.etag, finding)).expect("marked");
+    run(fixture.mark_mismatched(further.link, Side::New, &receipt.receipt, finding)).expect("marked");
     assert!(!is_unconfirmed(node.version), "it was confirmed, whatever became of it");
     let newer = fixture.write(node.ino);
     assert!(is_unconfirmed(newer) && !is_unconfirmed(node.version));

@@ -57,6 +57,40 @@ fn a_node_keeps_its_number_when_the_name_that_carries_it_goes() {
 }
 
 #[test]
+fn a_name_keeps_its_position_when_the_one_that_carries_the_number_goes() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    fixture.file("between");
+    let further = fixture.link_as(file.ino, "b");
+    fixture.rm("a", BOTH).expect("removed");
+    assert_eq!(fixture.at("b").expect("there").position, further.position);
+    let behind = fixture.children(Ino::ROOT, file.position, 10).expect("read");
+    let names: Vec<_> = behind.iter().map(|node| &*node.name).collect();
+    assert_eq!(names, ["between", "b"], "who has read as far as `a` still comes to `b`");
+}
+
+#[test]
+fn what_arrives_under_a_name_that_stays_is_kept_although_the_names_have_changed_numbers() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    fixture.link_as(file.ino, "b");
+    for name in ["a", "b"] {
+        fixture.confirm_name(name, Side::Old);
+    }
+    let change = AttrChange { mode: Some(0o600), ctime: NOW, ..AttrChange::default() };
+    run(fixture.set_attrs(file.ino, change, BOTH)).expect("changed");
+    let sent = fixture.at("b").expect("there");
+    // While the new mode is on its way to `b`, the name goes that has the node's number: `b` takes it over.
+    fixture.rm("a", BOTH).expect("removed");
+    assert_ne!(fixture.at("b").expect("there").link, sent.link);
+    let arrived = run(fixture.receipt((sent.ino, sent.link), Side::Old, receipt_of(&sent, "b")));
+    assert_eq!(arrived.expect("recorded"), ReceiptOutcome::Satisfied);
+    assert_eq!(fixture.replica_key(file.ino, Side::Old).as_deref(), Some("b"));
+    assert_eq!(fixture.grave(Side::Old, "b"), None, "it is not to be deleted");
+    fixture.assert_clean();
+}
+
+#[test]
 fn the_only_copy_on_a_store_is_left_to_a_name_that_stays() {
     let fixture = Fixture::new();
     let file = fixture.file("a");

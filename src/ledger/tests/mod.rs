@@ -18,7 +18,9 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::clock::Clock;
-use crate::object::{Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Receipt, Side, Version, Xattrs};
+use crate::object::{
+    Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Position, Receipt, Side, Version, Xattrs,
+};
 
 const BOTH: Targets = Targets { old: true, new: true };
 const OLD: Targets = Targets { old: true, new: false };
@@ -103,6 +105,20 @@ impl Fixture {
             Some((dir, name)) => (self.at(dir).expect("the directory is there").ino, name.to_owned()),
             None => (Ino::ROOT, path.to_owned()),
         }
+    }
+
+    /// The store confirms the deletion that is noted for this key.
+    fn deleted(&self, side: Side, at: &str) {
+        let grave = self.grave(side, at).expect("noted");
+        run(self.tombstone_done(&grave)).expect("done");
+    }
+
+    fn intended(&self, link: LinkId, side: Side) -> Intent {
+        self.intent(link, side).expect("read").expect("wanted")
+    }
+
+    fn held(&self, link: LinkId, side: Side) -> Replica {
+        self.replicas(link).expect("read")[side].clone().expect("it holds one")
     }
 
     fn mv(&self, from: &str, to: &str) -> Renamed {

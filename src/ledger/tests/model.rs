@@ -282,7 +282,7 @@ impl World {
         if store.get(path).is_some_and(ours) {
             store.remove(path);
         }
-        run(self.fixture.tombstone_done(side, &grave.key)).expect("done");
+        run(self.fixture.tombstone_done(grave)).expect("done");
     }
 
     /// Under a name that the mount does not use, so that it is always a new object.
@@ -352,7 +352,7 @@ impl World {
         let mut seen = BTreeMap::new();
         let mut todo = vec![(Ino::ROOT, String::new())];
         while let Some((dir, prefix)) = todo.pop() {
-            for node in self.fixture.children(dir, LinkId(0), 1000).expect("read") {
+            for node in self.fixture.children(dir, Position::START, 1000).expect("read") {
                 let path = format!("{prefix}{}", node.name);
                 assert_eq!(self.fixture.key_of(node.link).expect("read"), Some(key(&path)));
                 if node.kind == Kind::Directory {

@@ -72,7 +72,7 @@ fn an_upload_that_arrives_after_the_deletion_is_deleted_too() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.rm("a", BOTH).expect("removed");
-    run(fixture.tombstone_done(Side::Old, &key("a"))).expect("done");
+    fixture.deleted(Side::Old, "a");
     let late =
         run(fixture.receipt((node.ino, node.link), Side::Old, receipt_of(&node, "a"))).expect("recorded");
     assert_eq!(late, ReceiptOutcome::Gone);
@@ -92,7 +92,7 @@ fn a_removed_directory_is_hidden_while_anything_below_it_waits() {
     let scan = fixture.begin_scan();
     assert_eq!(fixture.list(Ino::ROOT, &["d/"], Side::Old, &scan), []);
     assert!(fixture.hidden(Side::Old, "d/other"), "everything below it is hidden");
-    run(fixture.tombstone_done(Side::Old, &key("d/f"))).expect("done");
+    fixture.deleted(Side::Old, "d/f");
     let scan = fixture.begin_scan();
     assert_eq!(fixture.list(Ino::ROOT, &["d/"], Side::Old, &scan).len(), 1);
     assert!(fixture.hidden(Side::New, "d/"), "the other side has not confirmed");
@@ -126,7 +126,7 @@ fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
         key: Some(key("a")),
         detail: "locked".to_owned(),
     };
-    run(fixture.tombstone_blocked(Side::Old, &key("a"), finding)).expect("noted");
+    run(fixture.tombstone_blocked(&grave, finding)).expect("noted");
     assert_eq!(fixture.due_tombstones(Side::Old, NOW + 9, 9).expect("read"), []);
     assert!(fixture.hidden(Side::Old, "a"));
     assert_eq!(fixture.findings(false, 9).expect("read").len(), 1);
@@ -134,12 +134,24 @@ fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
 }
 
 #[test]
-fn what_an_outside_client_deleted_goes_without_tombstones() {
+fn what_was_decided_about_a_deletion_before_the_next_one_is_void() {
     let fixture = Fixture::new();
-    let node = fixture.file("a");
-    fixture.confirm(node.ino, Side::Old);
-    run(fixture.vanished(node.link)).expect("gone");
-    assert_eq!(fixture.at("a"), None);
-    assert_eq!(fixture.grave(Side::Old, "a"), None);
-    fixture.assert_clean();
+    let first = fixture.file("a");
+    fixture.confirm(first.ino, Side::Old);
+    fixture.rm("a", BOTH).expect("removed");
+    let before = fixture.grave(Side::Old, "a").expect("noted");
+    let second = fixture.file("a");
+    fixture.confirm(second.ino, Side::Old);
+    fixture.rm("a", BOTH).expect("removed");
+    run(fixture.tombstone_done(&before)).expect("ignored");
+    let finding = NewFinding {
+        kind: FindingKind::Blocked,
+        side: Some(Side::Old),
+        key: Some(key("a")),
+        detail: "locked".to_owned(),
+    };
+    run(fixture.tombstone_blocked(&before, finding)).expect("ignored");
+    let grave = fixture.grave(Side::Old, "a").expect("still to be deleted");
+    assert_eq!((grave.state, grave.etag), (TombstoneState::Pending, Some(etag_of(&second))));
+    assert_eq!(fixture.findings(true, 9).expect("read"), []);
 }

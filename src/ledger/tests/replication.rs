@@ -74,7 +74,7 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
     run(fixture.intent_failed(a.link, Side::Old, "503", NOW + 10)).expect("noted");
     assert_eq!(due(NOW), [b.link]);
     assert_eq!(due(NOW + 10), [a.link, b.link]);
-    run(fixture.intent_dropped(b.link, Side::Old)).expect("dropped");
+    run(fixture.intent_dropped(&fixture.intended(b.link, Side::Old))).expect("dropped");
     let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3, targets: BOTH };
     run(fixture.commit(a.ino, commit)).expect("committed");
     let intent = fixture.intent(a.link, Side::Old).expect("read").expect("there");
@@ -85,7 +85,8 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
 fn a_blocked_intent_waits_for_a_change() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
-    run(fixture.intent_blocked(node.link, Side::New, BlockReason::Locked, finding("a"))).expect("blocked");
+    let intent = fixture.intended(node.link, Side::New);
+    run(fixture.intent_blocked(&intent, BlockReason::Locked, finding("a"))).expect("blocked");
     assert_eq!(fixture.due_intents(Side::New, NOW, 9).expect("read"), []);
     assert_eq!(fixture.summary().expect("read").sides[1].blocked, 1);
     fixture.mv("a", "b");
@@ -97,17 +98,63 @@ fn a_replica_that_turned_out_wrong_is_written_again_unless_it_was_meanwhile() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::New);
-    run(fixture.mark_mismatched(node.link, Side::New, &ETag::new("older"), finding("a"))).expect("ignored");
+    let receipt = fixture.held(node.link, Side::New).receipt;
+    let older = Receipt { etag: ETag::new("older"), ..receipt.clone() };
+    run(fixture.mark_mismatched(node.link, Side::New, &older, finding("a"))).expect("ignored");
     assert_eq!(fixture.findings(true, 9).expect("read"), []);
-    run(fixture.mark_mismatched(node.link, Side::New, &etag_of(&node), finding("a"))).expect("marked");
+    run(fixture.mark_mismatched(node.link, Side::New, &receipt, finding("a"))).expect("marked");
     let replica = fixture.replicas(node.link).expect("read").new.expect("there");
     assert_eq!(replica.state, ReplicaState::Mismatched);
     assert!(fixture.intent(node.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::New), ReceiptOutcome::Satisfied);
-    run(fixture.drop_replica(node.link, Side::New, Some(TombstoneState::Pending))).expect("dropped");
+    run(fixture.drop_replica(Side::New, &fixture.held(node.link, Side::New), Some(TombstoneState::Pending)))
+        .expect("dropped");
     assert!(fixture.grave(Side::New, "a").is_some());
     assert_eq!(fixture.replica_key(node.ino, Side::New), None);
     fixture.assert_clean();
+}
+
+#[test]
+fn what_was_decided_about_an_intent_before_a_change_is_void() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    let before = fixture.intended(node.link, Side::Old);
+    fixture.write(node.ino);
+    run(fixture.intent_dropped(&before)).expect("ignored");
+    run(fixture.intent_blocked(&before, BlockReason::Locked, finding("a"))).expect("ignored");
+    assert_eq!(fixture.intended(node.link, Side::Old).blocked, None);
+    assert_eq!(fixture.findings(true, 9).expect("read"), []);
+    // Done, and asked for once more: the same row to look at, and another intent.
+    fixture.confirm(node.ino, Side::Old);
+    run(fixture.request(node.link, Side::Old, NOW)).expect("requested");
+    run(fixture.intent_dropped(&before)).expect("ignored");
+    run(fixture.intent_dropped(&fixture.intended(node.link, Side::Old))).expect("dropped");
+    assert_eq!(fixture.intent(node.link, Side::Old).expect("read"), None);
+}
+
+#[test]
+fn what_was_decided_about_an_object_before_it_changed_is_void() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.confirm(node.ino, Side::Old);
+    let before = fixture.held(node.link, Side::Old);
+    let assert_ignored = || {
+        run(fixture.mark_mismatched(node.link, Side::Old, &before.receipt, finding("a"))).expect("ignored");
+        run(fixture.drop_replica(Side::Old, &before, Some(TombstoneState::Pending))).expect("ignored");
+        let found = run(fixture.replaced_outside(Side::Old, &before, found_object(), BOTH, NOW));
+        assert_eq!(found.expect("ignored"), None);
+        assert_eq!(fixture.held(node.link, Side::Old).state, ReplicaState::Copied);
+        assert_eq!(fixture.findings(true, 9).expect("read"), []);
+        fixture.assert_clean();
+    };
+    fixture.mv("a", "b");
+    // Elsewhere, with the tag that it had: that of the same bytes on many stores.
+    fixture.confirm(node.ino, Side::Old);
+    assert_eq!(fixture.held(node.link, Side::Old).receipt.etag, before.receipt.etag);
+    assert_ignored();
+    fixture.write(node.ino);
+    fixture.confirm(node.ino, Side::Old);
+    assert_ignored();
 }
 
 #[test]
@@ -117,8 +164,9 @@ fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
     for side in Side::BOTH {
         fixture.confirm(node.ino, side);
     }
-    let node =
-        run(fixture.replaced_outside(node.link, Side::Old, found_object(), BOTH, NOW)).expect("replaced");
+    let held = fixture.held(node.link, Side::Old);
+    let taken = run(fixture.replaced_outside(Side::Old, &held, found_object(), BOTH, NOW)).expect("recorded");
+    let node = taken.expect("nothing came in between");
     assert_eq!((node.version, node.size), (Version(2), 7));
     let replicas = fixture.replicas(node.link).expect("read");
     assert_eq!(replicas.old.expect("there").receipt.version, Version(2));
@@ -175,8 +223,8 @@ fn blocked(path: &str) -> NewFinding {
 fn that_an_object_is_blocked_is_over_when_it_got_through_was_renamed_or_was_removed() {
     let fixture = Fixture::new();
     let block = |node: &Node, path: &str| {
-        let refusal = fixture.intent_blocked(node.link, Side::New, BlockReason::Unsupported, blocked(path));
-        run(refusal).expect("noted");
+        let intent = fixture.intended(node.link, Side::New);
+        run(fixture.intent_blocked(&intent, BlockReason::Unsupported, blocked(path))).expect("noted");
     };
     let (got_through, renamed, removed) = (fixture.file("a"), fixture.file("b"), fixture.file("c"));
     for (node, path) in [(&got_through, "a"), (&renamed, "b"), (&removed, "c")] {

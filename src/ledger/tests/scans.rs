@@ -43,7 +43,7 @@ fn a_deletion_that_is_confirmed_while_a_scan_runs_stays_for_that_scan() {
     let scan = fixture.begin_scan();
     fixture.rm("a", BOTH).expect("removed");
     for side in Side::BOTH {
-        run(fixture.tombstone_done(side, &key("a"))).expect("done");
+        fixture.deleted(side, "a");
     }
     assert!(!fixture.hidden(Side::Old, "a"));
     assert_eq!(

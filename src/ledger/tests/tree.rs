@@ -42,14 +42,14 @@ fn a_symlink_is_committed_when_it_is_made_and_a_file_when_it_is_committed() {
 }
 
 #[test]
-fn entries_come_by_number_and_go_on_behind_a_removed_one() {
+fn entries_come_by_position_and_go_on_behind_a_removed_one() {
     let fixture = Fixture::new();
-    let names: Vec<LinkId> = ["c", "a", "b"].map(|name| fixture.file(name).link).into();
+    let names: Vec<Position> = ["c", "a", "b"].map(|name| fixture.file(name).position).into();
     let list = |after| {
         let nodes = fixture.children(Ino::ROOT, after, 2).expect("read");
-        nodes.iter().map(|node| node.link).collect::<Vec<_>>()
+        nodes.iter().map(|node| node.position).collect::<Vec<_>>()
     };
-    assert_eq!(list(LinkId(0)), names[..2]);
+    assert_eq!(list(Position::START), names[..2]);
     fixture.rm("a", BOTH).expect("removed");
     assert_eq!(list(names[1]), names[2..]);
     assert!(fixture.has_children(Ino::ROOT).expect("read"));
@@ -57,7 +57,27 @@ fn entries_come_by_number_and_go_on_behind_a_removed_one() {
         fixture.rm(name, BOTH).expect("removed");
     }
     assert!(!fixture.has_children(Ino::ROOT).expect("read"), "the root is not its own entry");
-    assert_eq!(fixture.children(Ino::ROOT, LinkId(0), 10).expect("read"), []);
+    assert_eq!(fixture.children(Ino::ROOT, Position::START, 10).expect("read"), []);
+}
+
+#[test]
+fn a_name_keeps_its_position_whatever_it_is_given_to() {
+    let fixture = Fixture::new();
+    let files = ["a", "b", "c", "d"].map(|name| fixture.file(name));
+    let listed = || {
+        let nodes = fixture.children(Ino::ROOT, Position::START, 10).expect("read");
+        nodes.iter().map(|node| format!("{}{}", node.name, node.ino)).collect::<Vec<_>>()
+    };
+    let [a, b, c, d] = files.each_ref().map(|node| node.ino);
+    fixture.mv("a", "c");
+    assert_eq!(listed(), [format!("b{b}"), format!("c{a}"), format!("d{d}")], "an older one replaces {c}");
+    fixture.mv("d", "b");
+    assert_eq!(listed(), [format!("b{d}"), format!("c{a}")], "a younger one");
+    fixture.try_mv("b", "c", RenameMode::Exchange, BOTH).expect("exchanged");
+    assert_eq!(listed(), [format!("b{a}"), format!("c{d}")]);
+    fixture.mv("b", "e");
+    assert_eq!(listed(), [format!("e{a}"), format!("c{d}")], "what only moves takes its position along");
+    assert_eq!(fixture.check().expect("read"), Vec::<String>::new());
 }
 
 #[test]
@@ -154,7 +174,7 @@ fn a_renamed_directory_takes_everything_along_and_hides_its_old_place() {
     assert!(fixture.hidden(Side::Old, "d/sub/f"));
     assert_eq!(fixture.confirm(node.ino, Side::Old), ReceiptOutcome::Satisfied);
     assert!(fixture.hidden(Side::Old, "d/"), "while a deletion waits below");
-    run(fixture.tombstone_done(Side::Old, &key("d/sub/f"))).expect("done");
+    fixture.deleted(Side::Old, "d/sub/f");
     assert!(!fixture.hidden(Side::Old, "d/sub/f"));
     assert!(!fixture.hidden(Side::Old, "d/"));
     fixture.assert_clean();
@@ -177,6 +197,20 @@ fn the_tombstone_of_a_replaced_file_tells_its_replacement_what_it_replaces() {
     assert_eq!(kept.state, TombstoneState::Deferred);
     fixture.confirm(tmp.ino, Side::Old);
     assert_eq!(fixture.grave(Side::Old, "target"), None);
+    fixture.assert_clean();
+}
+
+#[test]
+fn what_stood_there_last_is_known_whatever_took_its_name_and_never_arrived() {
+    let fixture = Fixture::new();
+    let history = fixture.file("a");
+    fixture.confirm(history.ino, Side::Old);
+    fixture.mv("a", "b");
+    fixture.confirm(history.ino, Side::Old);
+    fixture.file("a");
+    fixture.mv("b", "a");
+    let grave = fixture.grave(Side::Old, "a").expect("the object of before is still there");
+    assert_eq!((grave.etag, grave.last_etag), (None, Some(etag_of(&history))));
     fixture.assert_clean();
 }
 

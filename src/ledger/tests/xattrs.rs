@@ -129,7 +129,9 @@ fn attributes_that_were_read_from_a_store_are_taken_over_but_not_over_newer_ones
     assert_eq!([value("f"), value("mine"), value("fresh")], [&b"theirs"[..], b"mine", b"theirs"]);
     let outside = FoundObject { etag: ETag::new("other"), ..found_object() };
     let ino = fixture.at("f").expect("there").ino;
-    run(fixture.replaced_outside(LinkId::first(ino), Side::Old, outside, BOTH, NOW)).expect("replaced");
+    let held = fixture.held(LinkId::first(ino), Side::Old);
+    let taken = run(fixture.replaced_outside(Side::Old, &held, outside, BOTH, NOW)).expect("recorded");
+    assert!(taken.is_some());
     assert!(fixture.xattrs(ino).expect("read").is_empty(), "another object has its own");
     fixture.assert_clean();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bridgefs::bridge::Unlinked;
 use bridgefs::ledger::{AttrChange, NewNode, NewXattr, Node, RenameMode};
-use bridgefs::object::{Attrs, Ino, Kind, LinkId, XattrMode};
+use bridgefs::object::{Attrs, Ino, Kind, Position, XattrMode};
 
 use super::{Check, Did, Run};
 use crate::step::Path;
@@ -43,7 +43,7 @@ impl Run {
     /// P3, P11: exactly the names of the model, or an error.
     pub(crate) async fn check_list(&mut self, dir: &str, ino: Ino) -> Check<Vec<Node>> {
         let bridge = self.world.bridge();
-        let (mut after, mut nodes) = (LinkId(0), Vec::new());
+        let (mut after, mut nodes) = (Position::START, Vec::new());
         loop {
             let page = bridge.list(ino, after, 3).await;
             let Did::Yes(page) = self.judge(&format!("listing of `/{dir}`"), page)? else {
@@ -51,7 +51,7 @@ impl Run {
             };
             let page = page.map_err(|kind| format!("listing of `/{dir}`: {kind:?}"))?;
             let Some(last) = page.last() else { break };
-            after = last.link;
+            after = last.position;
             nodes.extend(page);
         }
         let mut found: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
