@@ -54,8 +54,8 @@ impl History {
 
 impl Seen {
     /// How many stalls began before that time.
-    pub(crate) fn stalls_before(&self, end: Duration) -> usize {
-        self.stalls.iter().filter(|(_, begun, _)| *begun < end).count()
+    pub(crate) fn stalls_before(&self, end: Duration) -> Vec<Duration> {
+        self.stalls.iter().filter(|(_, begun, _)| *begun < end).map(|(_, _, took)| *took).collect()
     }
 }
 
