@@ -111,7 +111,7 @@ impl Bridge {
             node.version
         );
         let finding = self.damage(node, detail)?;
-        self.ledger.give_up_silently(node.ino, finding).await?;
+        self.ledger.give_up_silently(node, finding).await?;
         self.acks.wake(node.ino);
         Ok(())
     }

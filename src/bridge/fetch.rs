@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use crate::bridge::patience::PAUSE;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking, router};
 use crate::clock::{Instant, sleep};
-use crate::ledger::{FindingKind, NewFinding, NewReceipt, Node, Replica};
+use crate::ledger::{FindingKind, NewFinding, Node, Replica};
 use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, LinkId, OpId, PerSide, Receipt, Side};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
@@ -200,11 +200,9 @@ impl Bridge {
                 Err(_) => return Ok(true),
             },
         };
-        let recorded = blocking(|| self.ledger.replicas(replica.name))?[side].take();
-        if recorded.is_some_and(|r| r.receipt == *receipt) && info.size == receipt.size && authentic {
-            let receipt = Receipt { etag: info.etag, ..receipt.clone() };
-            let new = NewReceipt { receipt, attr_version: 0, content: None, now: self.clock.now() };
-            self.ledger.receipt((content.ino(), replica.name), side, new).await?;
+        if info.size == receipt.size && authentic {
+            self.replicator.retagged(content.ino(), side, receipt, &info.etag);
+            self.ledger.retagged(replica.name, side, receipt, info.etag).await?;
             return Ok(true);
         }
         Ok(false)

@@ -76,7 +76,7 @@ impl Bridge {
         if known.size != lease.len() || node.size != lease.len() {
             return Ok(None);
         }
-        let found = self.digest_of(lease).await?;
+        let found = self.digest_of(lease, lease.generation()).await?;
         Ok((found == known).then_some(found))
     }
 

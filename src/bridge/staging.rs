@@ -213,9 +213,24 @@ impl Bridge {
 
     /// The same, for what may be beyond the limit of staged content.
     pub async fn stage_within(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Lease> {
-        if let Some(lease) = self.staged(content.ino())? {
-            return Ok(lease);
+        match self.staged(content.ino())? {
+            Some(lease) => Ok(lease),
+            None => self.fill(content, keep, at_limit).await.map(|(lease, _own)| lease),
         }
+    }
+
+    /// Brings a whole content into a staged file, unchanged, to be sent. `None`: a program was faster and is about to
+    /// change the file, or has begun to.
+    pub(crate) async fn stage_to_send(&self, content: &Content) -> BridgeResult<Option<Lease>> {
+        if self.staged(content.ino())?.is_some() {
+            return Ok(None);
+        }
+        let (lease, own) = self.fill(content, content.size(), AtLimit::Refuse).await?;
+        Ok(own.then_some(lease))
+    }
+
+    /// Answers the staged file, and whether it is the one that was filled here.
+    async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<(Lease, bool)> {
         self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
         self.reserve(keep, at_limit).await?;
@@ -232,8 +247,8 @@ impl Bridge {
         self.finish_fill(content.ino(), keep, fill)
     }
 
-    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<Lease> {
-        let lease =
+    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<(Lease, bool)> {
+        let (lease, own) =
             blocking(|| fill.finish()).map_err(|e| BridgeError::from_disk("write a staged file", e))?;
         if lease.len() < keep {
             return Err(BridgeError::new(
@@ -241,7 +256,7 @@ impl Bridge {
                 format!("the staged file of {ino} is short"),
             ));
         }
-        Ok(lease)
+        Ok((lease, own))
     }
 
     /// Waits until `bytes` more may be staged.

@@ -32,9 +32,14 @@ impl Ledger {
         .await
     }
 
-    /// The same where it is found out later: a finding that says so already stays as it is.
-    pub async fn give_up_silently(&self, ino: Ino, finding: NewFinding) -> LedgerResult<()> {
+    /// The same where it is found out later: a finding that says so already stays as it is, and nothing happens if
+    /// the node has another version by now.
+    pub async fn give_up_silently(&self, seen: &Node, finding: NewFinding) -> LedgerResult<()> {
+        let (ino, version) = (seen.ino, seen.version);
         self.lazy(move |tx| {
+            if nodes::find(tx.conn, ino)?.is_none_or(|node| node.version != version) {
+                return Ok(());
+            }
             block(tx.conn, ino, &finding)?;
             if findings::is_open(tx.conn, &finding)? {
                 return Ok(());

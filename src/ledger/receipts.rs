@@ -80,12 +80,8 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
     let key = &new.receipt.key;
     displace(tx, side, key.as_str(), node.link)?;
     let before = replicas::find(tx.conn, node.link, side)?;
-    if let Some(before) = &before
-        && before.key.is_none()
-        && *key != path
-        && before.version >= new.receipt.version
-    {
-        // An upload to the old name that was overtaken by one to the new name: the better one stays.
+    if before.as_ref().is_some_and(|before| is_better(before, new, &path)) {
+        // An upload that was overtaken, by a newer version or by one to the new name: the better one stays.
         bury(tx, side, key.as_str(), Some(&new.receipt.etag), TombstoneState::Pending, new.now)?;
         return outcome(tx, node, side, &path);
     }
@@ -94,7 +90,8 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         // It arrived while it was given up.
         given_up::lift(tx.conn, node)?;
     }
-    let (node, row) = with_digest(tx, node, side, row_of(node.link, new, &path), new)?;
+    let row = row_of(node.link, new, &path);
+    let (node, row) = with_digest(tx, node, side, row, new)?;
     replicas::put(tx.conn, side, &row)?;
     uncover(tx, side, key.as_str())?;
     if let Some(before) = before {
@@ -144,6 +141,13 @@ fn with_digest(
     }
     bare.into_iter().try_for_each(|(link, at)| intents::want(tx.conn, link, at, new.now))?;
     Ok((node, row))
+}
+
+/// Whether what a store has is worth more than what has just arrived there under the receipt's key.
+fn is_better(before: &ReplicaRow, new: &NewReceipt, path: &Key) -> bool {
+    let is_home = before.key.is_none() && new.receipt.key != *path;
+    before.state != ReplicaState::Mismatched
+        && (before.version > new.receipt.version || is_home && before.version == new.receipt.version)
 }
 
 fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {

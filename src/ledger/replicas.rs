@@ -67,8 +67,21 @@ impl Ledger {
         .await
     }
 
+    /// Lazy. The object is the one of this receipt, with another tag: a change of its attributes was not confirmed,
+    /// and is asked for once more. Nothing happens if the store holds something else, or under another key, by now.
+    pub async fn retagged(&self, link: LinkId, side: Side, seen: &Receipt, etag: ETag) -> LedgerResult<()> {
+        let seen = seen.clone();
+        self.lazy(move |tx| {
+            let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
+            put(tx.conn, side, &ReplicaRow { etag, attr_version: 0, ..row })?;
+            want(tx.conn, link, side, tx.now)
+        })
+        .await
+    }
+
     /// Lazy. The store was found not to hold what its receipt says: it is not read any more, it is to be
-    /// written again, and a person is told. Nothing happens if it holds something else, or under another key, by now.
+    /// written again, and a person is told. Nothing happens if it holds something else, or under another key, by now,
+    /// or if the file has newer content.
     pub async fn mark_mismatched(
         &self,
         link: LinkId,
@@ -79,6 +92,9 @@ impl Ledger {
         let seen = seen.clone();
         self.lazy(move |tx| {
             let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
+            if nodes::named(tx.conn, link)?.is_none_or(|node| node.version != row.version) {
+                return Ok(()); // Newer content is on its way there, and may just have arrived.
+            }
             put(tx.conn, side, &ReplicaRow { state: ReplicaState::Mismatched, ..row })?;
             want(tx.conn, link, side, tx.now)?;
             findings::upsert(tx.conn, &finding, tx.now)

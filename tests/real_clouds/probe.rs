@@ -53,7 +53,7 @@ impl History {
 }
 
 impl Seen {
-    /// How many stalls began before that time.
+    /// How long those operations took that stalled and had begun before that time.
     pub(crate) fn stalls_before(&self, end: Duration) -> Vec<Duration> {
         self.stalls.iter().filter(|(_, begun, _)| *begun < end).map(|(_, _, took)| *took).collect()
     }

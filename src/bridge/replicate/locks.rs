@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ledger::Replica;
-use crate::object::{Ino, Key, PerSide, Side};
+use crate::object::{ETag, Ino, Key, PerSide, Receipt, Side};
 
 /// Wakes the lanes. A ring is kept until its lane looks, so none is lost.
 #[derive(Debug, Default)]
@@ -77,6 +77,15 @@ struct Held {
 impl Holds {
     pub(crate) fn contains(&self, side: Side, key: &Key) -> bool {
         self.held.lock().keys.contains_key(&(side, key.clone()))
+    }
+
+    /// The object that is held has another tag than was known, by a change of its attributes.
+    pub(crate) fn retagged(&self, ino: Ino, side: Side, seen: &Receipt, etag: &ETag) {
+        let mut held = self.held.lock();
+        let replica = held.nodes.get_mut(&ino).and_then(|replicas| replicas[side].as_mut());
+        if let Some(replica) = replica.filter(|replica| replica.receipt == *seen) {
+            replica.receipt.etag = etag.clone();
+        }
     }
 
     pub(crate) fn of_node(&self, ino: Ino) -> Option<PerSide<Option<Replica>>> {

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::bridge::{Bridge, BridgeResult, BridgeSettings, blocking};
 use crate::clock::{Instant, sleep, timeout_at};
 use crate::ledger::{OpenUpload, Replica};
-use crate::object::{Ino, Key, LinkId, PerSide, Position, Side};
+use crate::object::{ETag, Ino, Key, LinkId, PerSide, Position, Receipt, Side};
 
 mod acceptance;
 mod condition;
@@ -176,6 +176,11 @@ impl Replicator {
     /// Where the content of a node that has left the tree can still be read, while a hold keeps it.
     pub(crate) fn held(&self, ino: Ino) -> Option<PerSide<Option<Replica>>> {
         self.holds.of_node(ino)
+    }
+
+    /// The same object has another tag: a change of its attributes was not confirmed before its node left the tree.
+    pub(crate) fn retagged(&self, ino: Ino, side: Side, seen: &Receipt, etag: &ETag) {
+        self.holds.retagged(ino, side, seen, etag);
     }
 
     /// Whether the store takes what it is sent.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::sync::Situation;
 use crate::bridge::staging::Committed;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, ContentTimes, blocking};
-use crate::cache::{Lease, LiveTimes, Region, Snapshot};
+use crate::cache::{Fill, Lease, LiveTimes, Region, Snapshot};
 use crate::ledger::{Commit, Node};
-use crate::object::{ContentDigest, ContentHasher, Side, Version};
+use crate::object::{ContentDigest, ContentHasher, Ino, Side, Version};
 
 /// What is read of a file at once, in bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -127,7 +127,10 @@ impl Bridge {
         }
         let lease = match self.staged(node.ino)? {
             Some(lease) => lease,
-            None => self.bring_back(situation).await?,
+            None => match self.bring_back(node.ino).await? {
+                Some(lease) => lease,
+                None => return Ok(None),
+            },
         };
         let is_overdue = self.staging.is_overdue(node.link, side);
         let is_quiet = |c: &Committed| c.generation == lease.generation() && (!is_overdue || c.is_settled());
@@ -210,9 +213,9 @@ impl Bridge {
         Ok(Some(self.staging.set_snapshot(node.ino, version, snapshot)))
     }
 
-    /// One pass over a staged file that was just brought in.
-    pub(crate) async fn digest_of(&self, lease: &Lease) -> BridgeResult<ContentDigest> {
-        self.digest(&SourceBytes::Staged(lease.clone(), lease.generation()), |_so_far| Ok(true)).await
+    /// One pass over a staged file, which must be at this generation from its beginning to its end.
+    pub(crate) async fn digest_of(&self, lease: &Lease, generation: u64) -> BridgeResult<ContentDigest> {
+        self.digest(&SourceBytes::Staged(lease.clone(), generation), |_so_far| Ok(true)).await
     }
 
     /// One pass over a content. After each piece `go_on` is told how far it got; `Stale` if it wants no more, or
@@ -238,16 +241,21 @@ impl Bridge {
         if bytes.is_unchanged() { Ok(pass.hasher.finish()) } else { stale("written while it was digested") }
     }
 
-    /// No staged file is left, so a store that has the version gives the content.
-    async fn bring_back(&self, situation: &Situation) -> BridgeResult<Lease> {
-        let content = self.open(situation.node.ino).await?;
-        let lease = self.stage(&content, content.size()).await?;
+    /// No staged file is left, so a store that has the version gives the content. `None`: a program has begun to
+    /// change the file meanwhile; what it has written is not this version.
+    pub(super) async fn bring_back(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
+        let content = self.open(ino).await?;
+        let Some(lease) = self.stage_to_send(&content).await? else { return Ok(None) };
         let digest = match content.digest.as_deref() {
             Some(known) => known.clone(),
-            None => self.digest_of(&lease).await?,
+            None => match self.digest_of(&lease, Fill::GENERATION).await {
+                Ok(digest) => digest,
+                Err(error) if error.kind() == BridgeErrorKind::Stale => return Ok(None),
+                Err(error) => return Err(error),
+            },
         };
-        self.staging.set(situation.node.ino, content.version(), lease.generation(), Some(digest));
-        Ok(lease)
+        self.staging.set(ino, content.version(), Fill::GENERATION, Some(digest));
+        Ok(Some(lease))
     }
 }
 

@@ -187,9 +187,15 @@ impl Bridge {
     }
 
     /// The object under our key may still be the only one of a node that was renamed away from there. It
-    /// moves first; if the moves wait for each other in a ring, it steps aside.
+    /// moves first; it steps aside if the moves wait for each other in a ring, or if it is not to move soon: its new
+    /// key is refused, or its store is not written any more and waits for the other one.
     async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
         let Some(occupant) = situation.occupants[side] else { return Ok(None) };
+        let will_not_move =
+            |other: Situation| other.intent(side).is_none() || other.step(side) == Step::Leave;
+        if self.situation(occupant)?.is_some_and(will_not_move) {
+            return Ok(Some(self.step_aside(side, occupant).await?.unwrap_or(Outcome::Done)));
+        }
         let mine = situation.node.link;
         let mut next = occupant;
         for _ in 0..CHAIN_MAX {
@@ -210,8 +216,7 @@ impl Bridge {
         let Some(situation) = self.situation(occupant)? else { return Ok(None) };
         let Some(replica) = situation.replica(side) else { return Ok(None) };
         if replica.state == ReplicaState::Mismatched {
-            self.bring_here(side, &situation.node, replica).await?;
-            return Ok(None);
+            return self.bring_here(side, &situation.node, replica).await;
         }
         let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
         let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
@@ -225,8 +230,7 @@ impl Bridge {
             Ok(etag) => etag,
             // A store that cannot copy has the content sent again.
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                self.bring_here(side, &situation.node, replica).await?;
-                return Ok(None);
+                return self.bring_here(side, &situation.node, replica).await;
             }
             Err(error) => {
                 self.check_source(side, &situation, receipt).await?;
@@ -242,21 +246,23 @@ impl Bridge {
     }
 
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
-    async fn bring_here(&self, side: Side, occupant: &Node, replica: &Replica) -> BridgeResult<()> {
-        let ino = occupant.ino;
-        if !blocking(|| self.cache.is_staged(ino)) {
-            let content = self.open(ino).await?;
-            let lease = self.stage(&content, content.size()).await?;
+    async fn bring_here(
+        &self,
+        side: Side,
+        occupant: &Node,
+        replica: &Replica,
+    ) -> BridgeResult<Option<Outcome>> {
+        if !blocking(|| self.cache.is_staged(occupant.ino)) {
+            let Some(lease) = self.bring_back(occupant.ino).await? else {
+                return Ok(Some(Outcome::Later("what stands there is being written")));
+            };
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
-            // Without its digest it could not become cache again if nothing is uploaded from it.
-            let digest = self.digest_of(&lease).await?;
-            self.staging.set(ino, content.version(), lease.generation(), Some(digest));
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
         self.ledger.drop_replica(side, replica, Some(TombstoneState::Pending)).await?;
         self.ledger.request(occupant.link, side, self.clock.now()).await?;
         self.replicator.wake_all();
-        Ok(())
+        Ok(None)
     }
 
     /// A folder cannot hold a file beside a directory of the same name. Where a name has become the one after
@@ -297,7 +303,8 @@ impl Bridge {
     }
 
     /// A copy that fails because its source is gone would fail for ever: the replica is marked, and the
-    /// next step is a put.
+    /// next step is a put. If it only has another tag, by a change of attributes of ours whose answer was lost, the
+    /// next copy asks for that one.
     pub(super) async fn check_source(
         &self,
         side: Side,
@@ -306,6 +313,9 @@ impl Bridge {
     ) -> BridgeResult<()> {
         match self.handle(side).store.head(&receipt.key).await {
             Ok(info) if info.etag == receipt.etag => Ok(()),
+            Ok(info) if self.is_retagged_object(side, &situation.node, receipt, &info).await? => {
+                Ok(self.ledger.retagged(situation.node.link, side, receipt, info.etag).await?)
+            }
             Ok(_) => self.report_missing(situation.node.link, side, receipt).await,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 self.report_missing(situation.node.link, side, receipt).await
@@ -323,10 +333,12 @@ impl Bridge {
         let (key, etag) = (&situation.key, &replica.receipt.etag);
         let info = match store.head(key).await {
             Ok(info) if info.etag == *etag => info,
-            Ok(info) => match self.is_retagged_upload(side, situation, &info).await? {
-                true => info,
-                false => return self.lost_replica(side, situation, replica).await,
-            },
+            Ok(info) => {
+                match self.is_retagged_object(side, &situation.node, &replica.receipt, &info).await? {
+                    true => info,
+                    false => return self.lost_replica(side, situation, replica).await,
+                }
+            }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return self.lost_replica(side, situation, replica).await;
             }
@@ -359,19 +371,20 @@ impl Bridge {
         replica.receipt.digest.or_else(staged)
     }
 
-    /// Whether the object is the same with another tag, because the answer of an earlier try was lost.
-    async fn is_retagged_upload(
+    /// Whether the object that was confirmed is there with another tag, because the answer of an earlier try was lost.
+    async fn is_retagged_object(
         &self,
         side: Side,
-        situation: &Situation,
+        node: &Node,
+        receipt: &Receipt,
         info: &ObjectInfo,
     ) -> BridgeResult<bool> {
         let op = info.meta.user.get("bridgefs_op").map(String::as_str);
-        if op != Some(self.op_id(&situation.node).as_str()) {
+        if op != Some(OpId::new(self.ledger.bridge_id(), node.ino, receipt.version).as_str()) {
             return Ok(false);
         }
-        let same = self.is_our_upload(side, &situation.key, info).await;
-        same.map_err(|e| BridgeError::from_store(side, e).on(&situation.key))
+        let same = self.is_our_upload(side, &receipt.key, info).await;
+        same.map_err(|e| BridgeError::from_store(side, e).on(&receipt.key))
     }
 
     async fn record_attrs(

@@ -59,9 +59,12 @@ impl Fill {
         Ok(())
     }
 
-    /// Gives the file its name. If the inode has a staged file by now, that one stays, and this is
-    /// thrown away. A fill with a gap is refused: a hole would be uploaded as zeros.
-    pub fn finish(self) -> io::Result<Lease> {
+    /// The generation of a staged file that was just filled and nobody has written to.
+    pub const GENERATION: u64 = 0;
+
+    /// Gives the file its name -> the staged file, and whether it is this one. If the inode has another by now, that
+    /// one stays, and this is thrown away. A fill with a gap is refused: a hole would be uploaded as zeros.
+    pub fn finish(self) -> io::Result<(Lease, bool)> {
         if !self.covered.lock().is_all_of(self.bytes) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a staged file was filled with a gap"));
         }

@@ -211,8 +211,8 @@ impl StagedArea {
         Ok(Fill { area: Arc::clone(self), ino, bytes, part, charge, covered: Mutex::new(Covered::default()) })
     }
 
-    /// The end of a fill.
-    fn adopt(fill: Fill) -> io::Result<Lease> {
+    /// The end of a fill -> the staged file, and whether it is the one that was filled.
+    fn adopt(fill: Fill) -> io::Result<(Lease, bool)> {
         let Fill { area, ino, bytes, part, charge, .. } = fill;
         loop {
             let mut slots = area.settled(ino);
@@ -222,7 +222,7 @@ impl StagedArea {
             }
             drop(slots);
             if let Some(lease) = area.lease(ino)? {
-                return Ok(lease);
+                return Ok((lease, false));
             }
         }
         let named = part.file.try_clone().and_then(|file| {
@@ -230,7 +230,7 @@ impl StagedArea {
             Ok(file)
         });
         match named {
-            Ok(file) => Ok(area.settle_open(Arc::new(Content::new(ino, bytes, charge)), file)),
+            Ok(file) => Ok((area.settle_open(Arc::new(Content::new(ino, bytes, charge)), file), true)),
             Err(e) => {
                 area.settle(ino, None);
                 Err(e)

@@ -92,11 +92,11 @@ fn what_is_found_lost_later_is_told_only_if_nobody_was() {
     let fixture = Fixture::new();
     let node = fixture.lose("a");
     let later = NewFinding { detail: "later".to_owned(), ..damage("a") };
-    run(fixture.give_up_silently(node.ino, later.clone())).expect("noted");
+    run(fixture.give_up_silently(&node, later.clone())).expect("noted");
     let told = fixture.findings(false, 9).expect("read").remove(0);
     assert_eq!((&*told.detail, told.count), ("a is lost", 1));
     let other = fixture.file("b");
-    run(fixture.give_up_silently(other.ino, NewFinding { key: Some(key("b")), ..later })).expect("noted");
+    run(fixture.give_up_silently(&other, NewFinding { key: Some(key("b")), ..later })).expect("noted");
     assert_eq!((fixture.counts().0, fixture.told().len()), (2, 2));
 }
 

@@ -158,6 +158,35 @@ fn what_was_decided_about_an_object_before_it_changed_is_void() {
 }
 
 #[test]
+fn a_receipt_of_an_older_version_does_not_take_the_place_of_a_newer_one() {
+    let fixture = Fixture::new();
+    let first = fixture.file("a");
+    let late = receipt_of(&first, "b");
+    fixture.write(first.ino);
+    fixture.mv("a", "b");
+    fixture.confirm_at(first.ino, Side::Old, "a");
+    let outcome = run(fixture.receipt((first.ino, first.link), Side::Old, late)).expect("recorded");
+    assert_eq!(outcome, ReceiptOutcome::Behind, "it must still move");
+    let held = fixture.held(first.link, Side::Old).receipt;
+    assert_eq!((held.key, held.version), (key("a"), Version(2)));
+    assert!(fixture.grave(Side::Old, "b").is_some(), "what has arrived is replaced or goes");
+    fixture.assert_clean();
+}
+
+#[test]
+fn another_tag_of_the_same_object_asks_for_its_attributes_once_more() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.confirm(node.ino, Side::New);
+    let receipt = fixture.held(node.link, Side::New).receipt;
+    run(fixture.retagged(node.link, Side::New, &receipt, ETag::new("again"))).expect("noted");
+    assert_eq!(fixture.held(node.link, Side::New).receipt.etag, ETag::new("again"));
+    assert!(fixture.intent(node.link, Side::New).expect("read").is_some());
+    run(fixture.retagged(node.link, Side::New, &receipt, ETag::new("late"))).expect("ignored");
+    assert_eq!(fixture.held(node.link, Side::New).receipt.etag, ETag::new("again"));
+}
+
+#[test]
 fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
     let fixture = Fixture::new();
     let node = fixture.file("a");

@@ -19,7 +19,7 @@ use crate::bridge::{AckPolicy, BridgeSettings};
 use crate::object::{Ino, Key, Side};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
-use crate::store::{Condition, ObjectMeta, Store};
+use crate::store::{Condition, ErrorKind, ObjectMeta, Store};
 use name::{Name, Thing};
 use programs::World;
 
@@ -30,6 +30,28 @@ const DIRECTORIES: usize = 3;
 const FILES_IN_THE_LAST: usize = 1100;
 /// Names of each writer in each directory; every second one is there before the bridge is.
 const OWN_NAMES: usize = 3;
+
+/// What the stores do beside being slow.
+#[derive(Debug, Clone, Copy)]
+enum Weather {
+    Fair,
+    /// Some changes are refused, and of some the answer is lost.
+    Foul,
+}
+
+impl Weather {
+    fn rules(self) -> Vec<Rule> {
+        let changes = [Operation::Put, Operation::Delete, Operation::SetMeta];
+        match self {
+            Weather::Fair => Vec::new(),
+            Weather::Foul => vec![
+                Rule::always(Fault::FailAfter).on(&changes).sometimes(0.03),
+                Rule::always(Fault::Fail(ErrorKind::Throttled)).on(&changes).sometimes(0.03),
+                Rule::always(Fault::Fail(ErrorKind::Throttled)).on(&[Operation::Copy]).sometimes(0.05),
+            ],
+        }
+    }
+}
 
 fn content(path: &str) -> Vec<u8> {
     format!("this was in `{path}` before the bridge").into_bytes()
@@ -47,7 +69,7 @@ fn early_names(directory: usize) -> Vec<String> {
 }
 
 /// A store that is slow from time to time, and what stood in it.
-async fn over_history(ack: AckPolicy) -> Rig {
+async fn over_history(ack: AckPolicy, weather: Weather) -> Rig {
     let settings = BridgeSettings { ack, ..BridgeSettings::default() };
     let first = ("d/0/f0", &b"replaced below"[..], &ObjectMeta::default());
     let rig = Rig::holding(settings, 1 << 30, Some(first)).await;
@@ -59,8 +81,10 @@ async fn over_history(ack: AckPolicy) -> Rig {
         }
     }
     let slow = Rule::always(Fault::Delay(Duration::from_millis(2))).sometimes(0.2);
-    for faults in [&rig.faults.old, &rig.faults.new] {
-        faults.push(slow.clone().on(&[Operation::List, Operation::Head, Operation::Get, Operation::Copy]));
+    let slow = slow.on(&[Operation::List, Operation::Head, Operation::Get, Operation::Copy]);
+    for rule in weather.rules().into_iter().chain([slow]) {
+        rig.faults.old.push(rule.clone());
+        rig.faults.new.push(rule);
     }
     rig
 }
@@ -91,6 +115,9 @@ async fn world(rig: &Rig) -> World {
 
 /// What the stores hold in the end is what the programs have left.
 async fn assert_stored(rig: &Rig, world: &World) {
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.clear();
+    }
     rig.drain().await;
     let findings = rig.bridge.findings(false, 10).expect("read");
     assert!(findings.is_empty(), "{findings:#?} after {:#?}", world.log.lock());
@@ -108,8 +135,8 @@ async fn assert_stored(rig: &Rig, world: &World) {
     }
 }
 
-async fn run(seed: u64, ack: AckPolicy) {
-    let rig = over_history(ack).await;
+async fn run(seed: u64, ack: AckPolicy, weather: Weather) {
+    let rig = over_history(ack, weather).await;
     let world = Arc::new(world(&rig).await);
     let over = Arc::new(AtomicBool::new(false));
     let mut seeds = SmallRng::seed_from_u64(seed);
@@ -138,12 +165,22 @@ async fn run(seed: u64, ack: AckPolicy) {
     assert_stored(&rig, &world).await;
 }
 
+/// Other interleavings each time; `BRIDGEFS_SEED` begins with other programs.
+async fn run_seeds(weather: Weather, seeds: u64) {
+    let first = std::env::var("BRIDGEFS_SEED").ok().and_then(|raw| raw.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
+        println!("seed {seed}");
+        run(seed, AckPolicy::Journal, weather).await;
+        run(seed, AckPolicy::Primary, weather).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_answer_is_one_that_some_order_of_what_overlaps_could_give() {
-    let first = std::env::var("BRIDGEFS_SEED").ok().and_then(|raw| raw.parse().ok()).unwrap_or(0);
-    for seed in first..first + 2 {
-        println!("seed {seed}");
-        run(seed, AckPolicy::Journal).await;
-        run(seed, AckPolicy::Primary).await;
-    }
+    run_seeds(Weather::Fair, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_it_is_while_the_stores_refuse_and_lose_answers() {
+    run_seeds(Weather::Foul, 1).await;
 }
