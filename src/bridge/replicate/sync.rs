@@ -191,36 +191,42 @@ impl Bridge {
     /// key is refused, or its store is not written any more and waits for the other one.
     async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
         let Some(occupant) = situation.occupants[side] else { return Ok(None) };
-        let will_not_move =
-            |other: Situation| other.intent(side).is_none() || other.step(side) == Step::Leave;
-        if self.situation(occupant)?.is_some_and(will_not_move) {
-            return Ok(Some(self.step_aside(side, occupant).await?.unwrap_or(Outcome::Done)));
+        if self.moves_away(side, situation.node.link, occupant)? {
+            return Ok(Some(Outcome::Later("another object must move away first")));
         }
-        let mine = situation.node.link;
+        self.step_aside(side, occupant).await.map(Some)
+    }
+
+    /// Whether the occupant of a key that `mine` is to get leaves it without help.
+    fn moves_away(&self, side: Side, mine: LinkId, occupant: LinkId) -> BridgeResult<bool> {
+        let stays = |other: Situation| other.intent(side).is_none() || other.step(side) == Step::Leave;
+        if self.situation(occupant)?.is_some_and(stays) {
+            return Ok(false);
+        }
         let mut next = occupant;
         for _ in 0..CHAIN_MAX {
-            let Some(key) = blocking(|| self.ledger.key_of(next))? else { break };
+            let Some(key) = blocking(|| self.ledger.key_of(next))? else { return Ok(false) };
             match blocking(|| self.ledger.occupant(side, &key))? {
-                None => return Ok(Some(Outcome::Later("another object must move away first"))),
-                Some(name) if name == next || name == mine || name == occupant => break,
+                None => return Ok(true),
+                Some(name) if name == next || name == mine || name == occupant => return Ok(false),
                 Some(name) => next = name,
             }
         }
-        // Then the next step looks again: it is still there if its name was removed or renamed meanwhile.
-        Ok(Some(self.step_aside(side, occupant).await?.unwrap_or(Outcome::Done)))
+        Ok(false)
     }
 
     /// Ends a ring of moves: the object goes to a name of its own on the same store, from where it moves
-    /// on. It is never given up for the local copy, which a loss of the host would take.
-    async fn step_aside(&self, side: Side, occupant: LinkId) -> BridgeResult<Option<Outcome>> {
-        let Some(situation) = self.situation(occupant)? else { return Ok(None) };
-        let Some(replica) = situation.replica(side) else { return Ok(None) };
+    /// on. It is never given up for the local copy, which a loss of the host would take. After `Done` the next step
+    /// looks again: it is still there if its name was removed or renamed meanwhile.
+    async fn step_aside(&self, side: Side, occupant: LinkId) -> BridgeResult<Outcome> {
+        let Some(situation) = self.situation(occupant)? else { return Ok(Outcome::Done) };
+        let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
         if replica.state == ReplicaState::Mismatched {
             return self.bring_here(side, &situation.node, replica).await;
         }
         let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
         let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
-            return Ok(Some(Outcome::Later("its object is being moved")));
+            return Ok(Outcome::Later("its object is being moved"));
         };
         // Noted first: a copy that arrives and is never confirmed is deleted again.
         self.ledger.bury_stray(side, &aside).await?;
@@ -242,19 +248,14 @@ impl Bridge {
         let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, now };
         self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
         self.replicator.wake_all();
-        Ok(None)
+        Ok(Outcome::Done)
     }
 
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
-    async fn bring_here(
-        &self,
-        side: Side,
-        occupant: &Node,
-        replica: &Replica,
-    ) -> BridgeResult<Option<Outcome>> {
+    async fn bring_here(&self, side: Side, occupant: &Node, replica: &Replica) -> BridgeResult<Outcome> {
         if !blocking(|| self.cache.is_staged(occupant.ino)) {
             let Some(lease) = self.bring_back(occupant.ino).await? else {
-                return Ok(Some(Outcome::Later("what stands there is being written")));
+                return Ok(Outcome::Later("what stands there is being written"));
             };
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
         }
@@ -262,7 +263,7 @@ impl Bridge {
         self.ledger.drop_replica(side, replica, Some(TombstoneState::Pending)).await?;
         self.ledger.request(occupant.link, side, self.clock.now()).await?;
         self.replicator.wake_all();
-        Ok(None)
+        Ok(Outcome::Done)
     }
 
     /// A folder cannot hold a file beside a directory of the same name. Where a name has become the one after

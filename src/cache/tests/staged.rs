@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::poll;
 
 use super::{MIB, content, files_below, new_cache, open};
-use crate::cache::{NoSpace, Snapshot};
+use crate::cache::{Fill, NoSpace, Snapshot};
 use crate::object::{ContentDigest, Ino, Version};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -52,7 +52,8 @@ fn a_fill_appears_whole_or_not_at_all() {
     assert!(fill.write_at(bytes.len() as u64, b"x").is_err(), "beyond the announced end");
     assert!(cache.lease(Ino(1)).unwrap().is_none());
     fill.write_at(0, head).unwrap();
-    let (lease, _) = fill.finish().unwrap();
+    let (lease, own) = fill.finish().unwrap();
+    assert!(own && lease.generation() == Fill::GENERATION);
     assert_eq!(lease.read_at(0, usize::MAX).unwrap(), bytes);
 
     let gap = cache.begin_fill(Ino(2), 10).unwrap();
@@ -70,7 +71,8 @@ fn a_fill_that_comes_second_is_thrown_away() {
     let fill = cache.begin_fill(Ino(1), 3).unwrap();
     fill.write_at(0, b"old").unwrap();
     cache.stage_empty(Ino(1)).unwrap().append(b"written meanwhile").unwrap();
-    let (lease, _) = fill.finish().unwrap();
+    let (lease, own) = fill.finish().unwrap();
+    assert!(!own);
     assert_eq!(lease.read_at(0, 100).unwrap(), "written meanwhile");
     assert_eq!(files_below(&dir.path().join("staged")).len(), 1);
 }

@@ -112,6 +112,11 @@ fn a_new_file_under_a_deleted_name_makes_the_deletion_void_when_it_arrives() {
     fixture.assert_clean();
 }
 
+fn locked() -> NewFinding {
+    let detail = "locked".to_owned();
+    NewFinding { kind: FindingKind::Blocked, side: Some(Side::Old), key: Some(key("a")), detail }
+}
+
 #[test]
 fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
     let fixture = Fixture::new();
@@ -120,13 +125,7 @@ fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
     run(fixture.tombstone_failed(Side::Old, &key("a"), "503", NOW + 5)).expect("noted");
     let grave = fixture.grave(Side::Old, "a").expect("there");
     assert_eq!((grave.attempts, grave.due, grave.error.as_deref()), (1, NOW + 5, Some("503")));
-    let finding = NewFinding {
-        kind: FindingKind::Blocked,
-        side: Some(Side::Old),
-        key: Some(key("a")),
-        detail: "locked".to_owned(),
-    };
-    run(fixture.tombstone_blocked(&grave, finding)).expect("noted");
+    run(fixture.tombstone_blocked(&grave, locked())).expect("noted");
     assert_eq!(fixture.due_tombstones(Side::Old, NOW + 9, 9).expect("read"), []);
     assert!(fixture.hidden(Side::Old, "a"));
     assert_eq!(fixture.findings(false, 9).expect("read").len(), 1);
@@ -144,13 +143,7 @@ fn what_was_decided_about_a_deletion_before_the_next_one_is_void() {
     fixture.confirm(second.ino, Side::Old);
     fixture.rm("a", BOTH).expect("removed");
     run(fixture.tombstone_done(&before)).expect("ignored");
-    let finding = NewFinding {
-        kind: FindingKind::Blocked,
-        side: Some(Side::Old),
-        key: Some(key("a")),
-        detail: "locked".to_owned(),
-    };
-    run(fixture.tombstone_blocked(&before, finding)).expect("ignored");
+    run(fixture.tombstone_blocked(&before, locked())).expect("ignored");
     let grave = fixture.grave(Side::Old, "a").expect("still to be deleted");
     assert_eq!((grave.state, grave.etag), (TombstoneState::Pending, Some(etag_of(&second))));
     assert_eq!(fixture.findings(true, 9).expect("read"), []);
