@@ -57,6 +57,9 @@ pub struct BridgeSettings {
     pub ack_deadline: Duration,
     /// How long any other operation waits for a store.
     pub op_deadline: Duration,
+    /// How long a request whose answer was lost may still take effect on the server. Until then a deletion of its key
+    /// is looked at again before it counts as done.
+    pub late_request_max: Duration,
     /// Uploads under way at once, per store.
     pub uploads_max: usize,
     /// Memory for the bytes of all uploads, in bytes.
@@ -72,6 +75,7 @@ impl Default for BridgeSettings {
             unproven_reads: UnprovenReads::Allow,
             ack_deadline: Duration::from_secs(60),
             op_deadline: Duration::from_secs(30),
+            late_request_max: Duration::from_secs(60),
             uploads_max: 16,
             upload_memory: 128 << 20,
         }

@@ -85,6 +85,17 @@ enum Standing {
     Foreign(ObjectInfo),
 }
 
+impl Standing {
+    /// What the write is to replace, if it is not its own result.
+    fn replaced(&self) -> Option<&ETag> {
+        match self {
+            Standing::Nothing | Standing::Mine(_) => None,
+            Standing::Ours(etag) => Some(etag),
+            Standing::Foreign(info) => Some(&info.etag),
+        }
+    }
+}
+
 impl Bridge {
     /// What we believe stands under `key`: our replica there, what was deleted there last, or nothing.
     pub(super) fn expected(
@@ -143,7 +154,13 @@ impl Bridge {
                 Err(e) => return Err(self.failed_write(side, key, e)),
             };
             tracing::debug!(%side, %key, error = %refused, "something else stands there");
-            condition = match self.standing(side, key, mine).await? {
+            let standing = self.standing(side, key, mine).await?;
+            let was_asked = standing.replaced().is_some_and(|etag| asked == Condition::Matches(etag.clone()));
+            if was_asked && refused.kind() != ErrorKind::Unsupported {
+                // What was expected does stand there, so it is the source of a copy that does not.
+                return Err(self.failed_write(side, key, refused));
+            }
+            condition = match standing {
                 Standing::Nothing => {
                     phantoms += u32::from(asked == Condition::Absent || phantoms == PHANTOMS_MAX);
                     Condition::Absent

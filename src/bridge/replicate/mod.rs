@@ -54,11 +54,7 @@ use acceptance::Acceptance;
 use locks::{Bells, Holds, KeyLocks};
 use quiet::Quiet;
 
-/// How long a request whose answer was lost may still take effect on the server. Until then a deletion
-/// of its key is looked at again before it counts as done.
-const DOUBT: Duration = Duration::from_secs(60);
-
-/// The same for requests of a process that was killed: its connections are closed, so what has not
+/// How long requests of a process that was killed may still take effect: its connections are closed, so what has not
 /// arrived will not.
 const DOUBT_AFTER_START: Duration = Duration::from_secs(5);
 
@@ -99,6 +95,7 @@ pub(crate) struct Replicator {
     memory: Semaphore,
     memory_units: u32,
     uploads_max: usize,
+    late_request_max: Duration,
     /// Keys with a request whose answer was lost, and until when it may still take effect.
     doubtful: Mutex<HashMap<(Side, Key), Instant>>,
     /// Requests of the process before this one may still take effect until then.
@@ -155,6 +152,7 @@ impl Replicator {
             memory: Semaphore::new(usize::try_from(memory_units).unwrap_or(Semaphore::MAX_PERMITS)),
             memory_units,
             uploads_max: settings.uploads_max,
+            late_request_max: settings.late_request_max,
             doubtful: Mutex::default(),
             doubt_after_start: Mutex::default(),
             acceptance: PerSide::default(),
@@ -193,7 +191,7 @@ impl Replicator {
         let mut doubtful = self.doubtful.lock();
         let now = Instant::now();
         doubtful.retain(|_, until| *until > now);
-        doubtful.insert((side, key.clone()), now + DOUBT);
+        doubtful.insert((side, key.clone()), now + self.late_request_max);
     }
 
     /// Requests of the process before this one may still be on their way.

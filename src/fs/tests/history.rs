@@ -142,6 +142,28 @@ async fn a_lost_answer_to_a_further_name_of_what_was_there_before_the_bridge_acc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_history_is_moved_onto_is_nobodys_bypass_although_a_change_of_its_mode_was_not_confirmed() {
+    let (from, to) = (Key::new("d/f").expect("a key"), Key::new("d/g").expect("a key"));
+    let rig = Rig::over(from.as_str(), BEFORE, &ObjectMeta::default()).await;
+    let replaced = b"replaced".as_slice().into();
+    rig.stores.old.put(&to, replaced, &ObjectMeta::default(), &Condition::Always).await.expect("put");
+    let lookup = async |dir, name: &str| rig.fs.lookup(dir, name).await.expect("asked").expect("there").ino;
+    let dir = lookup(Ino::ROOT, "d").await;
+    let ino = lookup(dir, "f").await;
+    rig.faults.old.push(Rule::always(Fault::FailAfter).on(&[Operation::SetMeta]).within(0..1));
+    chmod(&rig, ino).await;
+    while !held(&rig, Side::Old, "d/f").user.contains_key("bridgefs_op") {
+        tokio::task::yield_now().await;
+    }
+    // So that nobody looks what became of it before the rename.
+    let refuse = Rule::always(Fault::Fail(crate::store::ErrorKind::Unavailable));
+    rig.faults.old.push(refuse.on(&[Operation::Head]).below("d/f").within(0..2));
+    rig.fs.rename((dir, "f"), (dir, "g"), RenameMode::Replace).await.expect("renamed");
+    assert_says_what_it_is(&metadata(&rig, "d/g").await);
+    assert_eq!((keys(&rig), kinds(&rig)), (vec!["d/g".to_owned()], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_outsider_put_where_history_moves_to_is_kept_however_much_it_looks_like_the_copy() {
     let (rig, _) = history("f", BEFORE).await;
     assert!(rig.fs.lookup(Ino::ROOT, "g").await.expect("the directory is known").is_none());

@@ -18,6 +18,9 @@ use crate::store::faulty::{Faults, Faulty};
 use crate::store::memory::MemoryStore;
 use crate::store::{Condition, ObjectMeta, SharedStore, Store};
 
+/// Longer than the longest pause of a lane, and than a lost answer is waited for: only what will never end takes it.
+const DRAIN_MAX: Duration = Duration::from_secs(300);
+
 pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, umask: 0o022, pid: 1 };
 
 /// The file system and what is behind it.
@@ -42,8 +45,12 @@ struct Around {
     dir: TempDir,
 }
 
+/// These stores have acted when they lose an answer, or never will.
+pub(super) const LATE_REQUEST_MAX: Duration = Duration::from_secs(1);
+
 fn journal() -> BridgeSettings {
-    BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() }
+    let ack = AckPolicy::Journal;
+    BridgeSettings { ack, late_request_max: LATE_REQUEST_MAX, ..BridgeSettings::default() }
 }
 
 impl Rig {
@@ -165,7 +172,7 @@ impl Rig {
 
     /// Waits until both stores have everything.
     pub(super) async fn drain(&self) {
-        let drained = self.bridge.drain(Duration::from_secs(60)).await.expect("drained");
+        let drained = self.bridge.drain(DRAIN_MAX).await.expect("drained");
         assert_eq!(drained.pending, 0, "the stores converge");
     }
 

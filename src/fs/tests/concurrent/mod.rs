@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::rig::Rig;
+use super::rig::{LATE_REQUEST_MAX, Rig};
 use crate::bridge::{AckPolicy, BridgeSettings};
 use crate::object::{Ino, Key, Side};
 use crate::store::faulty::{Fault, Rule};
@@ -70,7 +70,7 @@ fn early_names(directory: usize) -> Vec<String> {
 
 /// A store that is slow from time to time, and what stood in it.
 async fn over_history(ack: AckPolicy, weather: Weather) -> Rig {
-    let settings = BridgeSettings { ack, ..BridgeSettings::default() };
+    let settings = BridgeSettings { ack, late_request_max: LATE_REQUEST_MAX, ..BridgeSettings::default() };
     let first = ("d/0/f0", &b"replaced below"[..], &ObjectMeta::default());
     let rig = Rig::holding(settings, 1 << 30, Some(first)).await;
     for directory in 0..DIRECTORIES {
