@@ -11,6 +11,7 @@ use crate::bridge::{
     AckPolicy, Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, blocking,
 };
 use crate::clock::{Instant, timeout_at};
+use crate::ledger::{Replica, ReplicaState};
 use crate::object::{Ino, LinkId, PerSide, Side, Version};
 
 /// After so long without a receipt the store that is waited for is asked whether it is alive, so that a
@@ -206,7 +207,9 @@ impl Bridge {
             let replicas = self.ledger.replicas(name)?;
             let mut sides = PerSide::<Progress>::default();
             for side in Side::BOTH {
-                let has_it = replicas[side].as_ref().is_some_and(|r| r.receipt.version >= version);
+                let has_it =
+                    |r: &Replica| r.receipt.version >= version && r.state != ReplicaState::Mismatched;
+                let has_it = replicas[side].as_ref().is_some_and(has_it);
                 let intent = if has_it { None } else { self.ledger.intent(name, side)? };
                 let failures = intent.as_ref().map_or(0, |intent| intent.attempts);
                 let refuses =

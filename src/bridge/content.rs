@@ -183,9 +183,7 @@ impl Bridge {
             return Ok(node);
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
-        let _route = self.flips.read().await;
-        let targets = self.targets(key);
-        let taken = self.ledger.replaced_outside(side, replica, found, targets, self.clock.now()).await?;
+        let taken = self.ledger.replaced_outside(side, replica, found, self.clock.now()).await?;
         let Some(taken) = taken else { return Ok(node) };
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;
         self.replicator.wake_all();

@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::ledger::{Event, Ledger, Slice, Targets};
-use crate::object::{Ino, Key, LinkId, PerSide, Side};
+use crate::ledger::{Event, Ledger, Slice};
+use crate::object::{Key, PerSide, Side};
 use crate::stage::Stage;
 
 mod access;
@@ -65,9 +65,8 @@ pub struct Bridge {
     clock: Clock,
     settings: BridgeSettings,
     router: Router,
-    /// Held shared from the choice of a route to the ledger's commit of what was routed, exclusively by
-    /// a change of stage: so no change is recorded under a route that the ledger has already left, which
-    /// would leave a store without its intent.
+    /// Held shared from a choice by the router to what the ledger makes of it, exclusively by a change of stage, in
+    /// which the ledger is ahead of the router for a moment. What a change of the tree goes to, the ledger knows.
     flips: tokio::sync::RwLock<()>,
     discovery: discover::Discovery,
     staging: staging::StagingTable,
@@ -150,16 +149,6 @@ impl Bridge {
 
     fn routing(&self, key: Option<&Key>) -> Routing {
         self.router.routing(key)
-    }
-
-    fn targets(&self, key: &Key) -> Targets {
-        self.routing(Some(key)).targets()
-    }
-
-    /// The same for a node, by its first name: the ledger asks both sides for the further ones.
-    fn targets_of(&self, ino: Ino) -> BridgeResult<Targets> {
-        let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
-        Ok(self.routing(key.as_ref()).targets())
     }
 
     fn handle(&self, side: Side) -> &StoreHandle {

@@ -44,8 +44,7 @@ impl Bridge {
     pub async fn create(&self, parent: Ino, name: &str, node: NewNode) -> BridgeResult<Node> {
         let key = self.free_key(parent, name).await?;
         let is_fixed = node.kind.is_fixed();
-        let _route = self.flips.read().await;
-        let node = self.ledger.create(parent, name, node, self.targets(&key)).await?;
+        let node = self.ledger.create(parent, name, node).await?;
         if is_fixed {
             self.replicator.quiet.disturbed(node.ino);
             self.wake_for(Some(&key));
@@ -58,7 +57,6 @@ impl Bridge {
     pub async fn link(&self, ino: Ino, parent: Ino, name: &str) -> BridgeResult<Node> {
         let key = self.free_key(parent, name).await?;
         self.read_attrs(ino).await?;
-        let _route = self.flips.read().await;
         self.replicator.quiet.disturbed(ino);
         let node = self.ledger.link(ino, parent, name, self.clock.now()).await?;
         self.wake_for(Some(&key));
@@ -68,9 +66,8 @@ impl Bridge {
     /// Changes attributes; the stores get them as metadata, later, without the content.
     pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
         self.read_attrs(ino).await?;
-        let _route = self.flips.read().await;
         self.replicator.quiet.disturbed(ino);
-        let node = self.ledger.set_attrs(ino, change, self.targets_of(ino)?).await?;
+        let node = self.ledger.set_attrs(ino, change).await?;
         self.wake_when_quiet();
         Ok(node)
     }
@@ -100,9 +97,7 @@ impl Bridge {
         let key = self.child_key(parent, name)?;
         let last = node.links == 1;
         let hold = (still_open && last).then(|| self.hold(&node, &key)).transpose()?;
-        let _route = self.flips.read().await;
-        let removed =
-            self.ledger.unlink(Entry { parent, name }, self.clock.now(), self.targets(&key)).await?;
+        let removed = self.ledger.unlink(Entry { parent, name }, self.clock.now()).await?;
         self.forget(&removed, still_open)?;
         Ok(Unlinked { removed, hold })
     }
@@ -165,13 +160,13 @@ impl Bridge {
         from_key: &Key,
         to_key: &Key,
     ) -> BridgeResult<Renamed> {
-        let (from_routing, to_routing) = (self.routing(Some(from_key)), self.routing(Some(to_key)));
-        if mode == RenameMode::Exchange && from_routing.route != to_routing.route {
+        let routes = [from_key, to_key].map(|key| self.routing(Some(key)).route);
+        if mode == RenameMode::Exchange && routes[0] != routes[1] {
             return Err(cross_slice(from_key, to_key));
         }
         let from = Entry { parent: from.0, name: from.1 };
         let to = Entry { parent: to.0, name: to.1 };
-        Ok(self.ledger.rename(from, to, mode, self.clock.now(), to_routing.targets()).await?)
+        Ok(self.ledger.rename(from, to, mode, self.clock.now()).await?)
     }
 
     /// A directory moves with everything below it, so all of that must be known; a directory that is

@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 
-use crate::ledger::{Node, Replica, ReplicaState, Slice, Targets};
+use crate::ledger::{Node, Replica, ReplicaState, Slice};
 use crate::object::{Key, PerSide, Side};
 use crate::stage::{Route, Stage};
 
@@ -28,11 +28,6 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The sides that a change goes to, as the ledger wants them.
-    pub(crate) fn targets(&self) -> Targets {
-        Targets { old: self.route.writes(Side::Old), new: self.route.writes(Side::New) }
-    }
-
     /// The sides that may serve `node`, best first: a store is asked only for what its receipt says it
     /// has in the current version, whatever the stage is, so that no flip can serve an older one.
     pub(crate) fn read_order(&self, node: &Node, replicas: &PerSide<Option<Replica>>) -> Vec<Side> {

@@ -289,9 +289,7 @@ impl Bridge {
         blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
         let size = lease.len();
         let key = blocking(|| self.ledger.key_of(LinkId::first(ino)))?;
-        let _route = self.flips.read().await;
-        let targets = self.routing(key.as_ref()).targets();
-        let commit = Commit { size, mtime: times.mtime, ctime: times.ctime, targets };
+        let commit = Commit { size, mtime: times.mtime, ctime: times.ctime };
         self.replicator.quiet.disturbed(ino);
         let version = self.ledger.commit(ino, commit).await?;
         self.staging.set(ino, version, generation, None);

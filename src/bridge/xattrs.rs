@@ -31,9 +31,8 @@ impl Bridge {
     /// Sets one; the stores get it as metadata, later, without the content.
     pub async fn set_xattr(&self, ino: Ino, new: NewXattr) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
-        let _route = self.flips.read().await;
         self.replicator.quiet.disturbed(ino);
-        self.ledger.set_xattr(ino, new, self.clock.now(), self.targets_of(ino)?).await?;
+        self.ledger.set_xattr(ino, new, self.clock.now()).await?;
         self.wake_when_quiet();
         Ok(())
     }
@@ -41,9 +40,8 @@ impl Bridge {
     /// Removes one, from the stores too.
     pub async fn remove_xattr(&self, ino: Ino, name: &[u8]) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
-        let _route = self.flips.read().await;
         self.replicator.quiet.disturbed(ino);
-        self.ledger.remove_xattr(ino, name, self.clock.now(), self.targets_of(ino)?).await?;
+        self.ledger.remove_xattr(ino, name, self.clock.now()).await?;
         self.wake_when_quiet();
         Ok(())
     }

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{side_number, side_of};
-use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Stamp, Targets, findings, nodes};
+use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Stamp, findings, nodes};
 use crate::object::{LinkId, NanoTime, Side};
 
 /// The number of [`BlockReason::GivenUp`].
@@ -138,14 +138,6 @@ pub(super) fn take_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
 pub(super) fn is_given_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
     let sql = "SELECT 1 FROM intents WHERE ino = ?1 AND blocked = ?2";
     Ok(conn.prepare_cached(sql)?.exists(params![link.0, GIVEN_UP])?)
-}
-
-/// [`want`] on each of the sides.
-pub(super) fn want_on(conn: &Connection, link: LinkId, targets: Targets, now: NanoTime) -> LedgerResult<()> {
-    for side in Side::BOTH.into_iter().filter(|side| targets.contains(*side)) {
-        want(conn, link, side, now)?;
-    }
-    Ok(())
 }
 
 /// Answers whether the intent was there and blocked: then a finding says so, and is over with it.

@@ -4,14 +4,14 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::intents::{want, want_on};
+use super::intents::want;
 use super::nodes::Place;
 use super::replicas::{self, ReplicaRow};
 use super::transaction::Tx;
 use super::tree::{exists, require_leaf};
 use super::{
-    Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, Targets,
-    given_up, nodes, paths, tombstones,
+    Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Replica, ReplicaState, given_up, nodes,
+    paths, tombstones,
 };
 use crate::object::{Ino, LinkId, NanoTime, PerSide, Position, Side, Version};
 
@@ -93,7 +93,7 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
     nodes::insert(tx.conn, &further)?;
     nodes::touch(tx.conn, parent, now)?;
     if further.version > Version::UNCOMMITTED {
-        want_everywhere(tx.conn, further.link, now)?;
+        want_where_written(tx, further.link, now)?;
         given_up::share(tx.conn, &further)?;
     }
     Ok(further)
@@ -142,18 +142,18 @@ fn name_after(conn: &Connection, node: &Node, after: Option<LinkId>) -> LedgerRe
     Ok(found.optional()?)
 }
 
-/// Asks for every name of a node to be brought up to date: the first one on the sides that its slice writes.
-pub(super) fn want_all(conn: &Connection, node: &Node, targets: Targets, now: NanoTime) -> LedgerResult<()> {
-    let names = names(conn, node)?;
-    let (first, further) = names.split_first().expect("a node has a name");
-    want_on(conn, *first, targets, now)?;
-    further.iter().try_for_each(|name| want_everywhere(conn, *name, now))
+/// Asks for every name of a node to be brought up to date: each may stand in another slice.
+pub(super) fn want_all(tx: &mut Tx<'_>, node: &Node, now: NanoTime) -> LedgerResult<()> {
+    names(tx.conn, node)?.into_iter().try_for_each(|name| want_where_written(tx, name, now))
 }
 
-/// Asks both sides, because a further name may stand in another slice than the node's first one. An intent
-/// for a store that is not written is dropped when it is looked at.
-pub(super) fn want_everywhere(conn: &Connection, name: LinkId, now: NanoTime) -> LedgerResult<()> {
-    want_on(conn, name, Targets { old: true, new: true }, now)
+/// Asks for a name to be brought up to date on the sides that its slice writes.
+pub(super) fn want_where_written(tx: &mut Tx<'_>, name: LinkId, now: NanoTime) -> LedgerResult<()> {
+    let targets = tx.targets_of(name)?;
+    Side::BOTH
+        .into_iter()
+        .filter(|side| targets.contains(*side))
+        .try_for_each(|side| want(tx.conn, name, side, now))
 }
 
 /// A node keeps its number when the name that carries it goes: that name and a further one change places

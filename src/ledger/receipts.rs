@@ -1,12 +1,12 @@
 //! What a store confirmed, and what it found to have changed by itself.
 
 use super::replicas::{self, ReplicaRow, displace};
-use super::tombstones::{bury, uncover};
+use super::tombstones::{bury, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     FindingKind, FoundObject, Ledger, LedgerResult, NewReceipt, Node, Origin, ReceiptOutcome, Replica,
-    ReplicaState, Targets, TombstoneState, contents, findings, given_up, intents, links, nodes, paths,
-    tombstones, xattrs,
+    ReplicaState, TombstoneState, contents, findings, given_up, intents, links, nodes, paths, tombstones,
+    xattrs,
 };
 use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 
@@ -32,14 +32,13 @@ impl Ledger {
     }
 
     /// Lazy. Someone replaced the object that `side` held (`seen`) without the mount: the node gets a new version,
-    /// which `side` holds, and the other targets are to be brought to it. `None`, and nothing happens, if the side
+    /// which `side` holds, and the other one is brought to it if its slice is written there. `None`, and nothing happens, if the side
     /// holds something else by now, or is to get something. Error: `NotFound`.
     pub async fn replaced_outside(
         &self,
         side: Side,
         seen: &Replica,
         found: FoundObject,
-        targets: Targets,
         now: NanoTime,
     ) -> LedgerResult<Option<Node>> {
         let (link, seen) = (seen.name, seen.receipt.clone());
@@ -48,7 +47,7 @@ impl Ledger {
             if !is_still || intents::find(tx.conn, link, side)?.is_some() {
                 return Ok(None);
             }
-            replace(tx, link, side, &found, targets, now).map(Some)
+            replace(tx, link, side, &found, now).map(Some)
         })
         .await
     }
@@ -90,7 +89,9 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         // It arrived while it was given up.
         given_up::lift(tx.conn, node)?;
     }
-    let row = row_of(node.link, new, &path);
+    let state =
+        if is_made_of_wrong(tx, side, new)? { ReplicaState::Mismatched } else { ReplicaState::Copied };
+    let row = ReplicaRow { state, ..row_of(node.link, new, &path) };
     let (node, row) = with_digest(tx, node, side, row, new)?;
     replicas::put(tx.conn, side, &row)?;
     uncover(tx, side, key.as_str())?;
@@ -150,6 +151,12 @@ fn is_better(before: &ReplicaRow, new: &NewReceipt, path: &Key) -> bool {
         && (before.version > new.receipt.version || is_home && before.version == new.receipt.version)
 }
 
+fn is_made_of_wrong(tx: &Tx<'_>, side: Side, new: &NewReceipt) -> LedgerResult<bool> {
+    let Some((name, etag)) = &new.made_of else { return Ok(false) };
+    let origin = replicas::find(tx.conn, *name, side)?;
+    Ok(origin.is_some_and(|row| row.etag == *etag && row.state == ReplicaState::Mismatched))
+}
+
 fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {
     ReplicaRow {
         link,
@@ -176,7 +183,8 @@ fn leave_old_key(
         return Ok(());
     }
     if old != path {
-        bury(tx, side, old.as_str(), Some(&before.etag), TombstoneState::Pending, new.now)?;
+        let state = state_on(tx.targets(old)?, side);
+        bury(tx, side, old.as_str(), Some(&before.etag), state, new.now)?;
     }
     uncover(tx, side, old.as_str())
 }
@@ -197,7 +205,6 @@ fn replace(
     link: LinkId,
     side: Side,
     found: &FoundObject,
-    targets: Targets,
     now: NanoTime,
 ) -> LedgerResult<Node> {
     let mut node = nodes::required_name(tx.conn, link)?;
@@ -228,11 +235,11 @@ fn replace(
     }
     intents::delete(tx.conn, link, side)?;
     let other = side.other();
-    if targets.contains(other) {
+    if tx.targets(&key)?.contains(other) {
         intents::want(tx.conn, link, other, now)?;
     }
     for further in links::names(tx.conn, &node)?.into_iter().filter(|further| *further != link) {
-        links::want_everywhere(tx.conn, further, now)?;
+        links::want_where_written(tx, further, now)?;
     }
     Ok(node)
 }

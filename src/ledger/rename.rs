@@ -8,7 +8,7 @@ use super::transaction::Tx;
 use super::tree::{self, bury_taken, exists, require_empty, take_out};
 use super::{
     Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode,
-    Targets, findings, given_up, intents, nodes, paths,
+    findings, given_up, intents, nodes, paths,
 };
 use crate::object::{Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -36,7 +36,6 @@ struct Move {
     source: Node,
     old_key: Key,
     new_key: Key,
-    targets: Targets,
     now: NanoTime,
 }
 
@@ -49,22 +48,14 @@ impl Ledger {
         to: Entry<'_>,
         mode: RenameMode,
         now: NanoTime,
-        targets: Targets,
     ) -> LedgerResult<Renamed> {
         let from = Place { parent: from.parent, name: from.name.to_owned() };
         let to = Place { parent: to.parent, name: to.name.to_owned() };
-        self.durable(move |tx| rename(tx, from, to, mode, now, targets)).await
+        self.durable(move |tx| rename(tx, from, to, mode, now)).await
     }
 }
 
-fn rename(
-    tx: &mut Tx<'_>,
-    from: Place,
-    to: Place,
-    mode: RenameMode,
-    now: NanoTime,
-    targets: Targets,
-) -> LedgerResult<Renamed> {
+fn rename(tx: &mut Tx<'_>, from: Place, to: Place, mode: RenameMode, now: NanoTime) -> LedgerResult<Renamed> {
     let source = nodes::entry(tx.conn, from.parent, &from.name)?;
     let to_prefix = paths::prefix_of(tx.conn, nodes::directory(tx.conn, to.parent)?.ino)?;
     let target = nodes::child(tx.conn, to.parent, &to.name)?;
@@ -79,7 +70,7 @@ fn rename(
     let new_key = Key::new(format!("{to_prefix}{}", to.name)).map_err(|error| {
         LedgerError::caused(LedgerErrorKind::NotFound, "the root cannot be renamed", error)
     })?;
-    let plan = Move { from, to, source, old_key, new_key, targets, now };
+    let plan = Move { from, to, source, old_key, new_key, now };
     match (mode, target) {
         (RenameMode::Exchange, None) => {
             Err(nodes::missing(format!("there is no `{}` to exchange with", plan.to.name)))
@@ -103,7 +94,7 @@ fn replace(tx: &mut Tx<'_>, plan: &Move, target: Option<Node>) -> LedgerResult<R
     let left = rekey(tx, &plan.source, &plan.old_key, &plan.new_key, plan)?;
     if let Some(taken) = taken.as_ref().filter(|taken| taken.removed.node.kind != Kind::Directory) {
         // Its tombstone also tells the write that replaces it which state of the object it replaces.
-        bury_taken(tx, taken, &plan.new_key, plan.targets, plan.now)?;
+        bury_taken(tx, taken, &plan.new_key, plan.now)?;
     }
     bury_left(tx, &left, plan)?;
     leave_directory(tx, &plan.source, &plan.old_key, &plan.new_key, plan.now)?;
@@ -193,7 +184,7 @@ fn rekey_on(
         }
         Some(Some(_)) | None => {}
     }
-    if plan.targets.contains(side) || row.is_some() {
+    if tx.targets(new)?.contains(side) || row.is_some() {
         want(tx.conn, node.link, side, plan.now)?;
     }
     Ok((intent.is_some() && !at_old_key).then(|| (side, old.clone())))
@@ -201,7 +192,8 @@ fn rekey_on(
 
 fn bury_left(tx: &mut Tx<'_>, left: &[Left], plan: &Move) -> LedgerResult<()> {
     for (side, key) in left {
-        bury(tx, *side, key.as_str(), None, state_on(plan.targets, *side), plan.now)?;
+        let state = state_on(tx.targets(key)?, *side);
+        bury(tx, *side, key.as_str(), None, state, plan.now)?;
     }
     Ok(())
 }

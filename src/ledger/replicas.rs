@@ -4,11 +4,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::intents::want;
-use super::tombstones::{bury, uncover};
+use super::tombstones::{bury, state_on, uncover};
 use super::transaction::Tx;
 use super::{
-    Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, TombstoneState,
-    contents, findings, intents, nodes, paths,
+    Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, contents, findings,
+    intents, nodes, paths,
 };
 use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
@@ -41,28 +41,37 @@ impl Ledger {
         self.read(|conn| occupant(conn, side, key.as_str()))
     }
 
-    /// Lazy. Forgets what `side` holds of a node; with `tombstone`, notes the deletion of the object there. Nothing
-    /// happens if it holds something else by now.
-    pub async fn drop_replica(
-        &self,
-        side: Side,
-        seen: &Replica,
-        tombstone: Option<TombstoneState>,
-    ) -> LedgerResult<()> {
+    /// Lazy. Forgets what `side` holds of a node, and notes the deletion of the object there. Nothing happens if it
+    /// holds something else by now.
+    pub async fn drop_replica(&self, side: Side, seen: &Replica) -> LedgerResult<()> {
+        let (link, seen) = (seen.name, seen.receipt.clone());
+        self.lazy(move |tx| match as_seen(tx.conn, link, side, &seen)? {
+            Some(row) => drop_row(tx, side, &row),
+            None => Ok(()),
+        })
+        .await
+    }
+
+    /// Lazy. The same where the slice of a name does not write `side` any more, and the object there stands under an
+    /// older key, unless a store that is written lacks the content -> whether that is so: then this waits for it.
+    pub async fn leave(&self, side: Side, seen: &Replica) -> LedgerResult<bool> {
         let (link, seen) = (seen.name, seen.receipt.clone());
         self.lazy(move |tx| {
-            let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
-            delete(tx.conn, link, side)?;
-            let key = row.key_or_path(tx.conn)?;
-            // The mount took it from here: should this side be written again, it must come back.
-            if let Some(node) = nodes::named(tx.conn, link)?.filter(|node| node.origin != Origin::Mount) {
-                nodes::update(tx.conn, &Node { origin: Origin::Mount, ..node })?;
+            let (Some(node), Some(row)) =
+                (nodes::named(tx.conn, link)?, as_seen(tx.conn, link, side, &seen)?)
+            else {
+                return Ok(false);
+            };
+            let targets = tx.targets_of(link)?;
+            if targets.contains(side) {
+                return Ok(false);
             }
-            if let Some(state) = tombstone {
-                bury(tx, side, key.as_str(), Some(&row.etag), state, tx.now)?;
-                bury_at_home(tx, link, side, &key)?;
+            let is_current = |row: Option<ReplicaRow>| row.is_some_and(|row| row.is_current(&node));
+            if targets.contains(side.other()) && !is_current(find(tx.conn, link, side.other())?) {
+                return Ok(true);
             }
-            uncover(tx, side, key.as_str())
+            drop_row(tx, side, &row)?;
+            Ok(false)
         })
         .await
     }
@@ -101,6 +110,19 @@ impl Ledger {
         })
         .await
     }
+}
+
+fn drop_row(tx: &mut Tx<'_>, side: Side, row: &ReplicaRow) -> LedgerResult<()> {
+    delete(tx.conn, row.link, side)?;
+    let key = row.key_or_path(tx.conn)?;
+    // The mount took it from here: should this side be written again, it must come back.
+    if let Some(node) = nodes::named(tx.conn, row.link)?.filter(|node| node.origin != Origin::Mount) {
+        nodes::update(tx.conn, &Node { origin: Origin::Mount, ..node })?;
+    }
+    let (state, now) = (state_on(tx.targets(&key)?, side), tx.now);
+    bury(tx, side, key.as_str(), Some(&row.etag), state, now)?;
+    bury_at_home(tx, row.link, side, &key)?;
+    uncover(tx, side, key.as_str())
 }
 
 /// What `side` holds of a name, if it is still what this receipt says, and under the same key.
@@ -296,8 +318,8 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<ReplicaRow> {
 fn bury_at_home(tx: &mut Tx<'_>, link: LinkId, side: Side, left: &Key) -> LedgerResult<()> {
     match paths::key_of(tx.conn, link)? {
         Some(path) if path != *left => {
-            let now = tx.now;
-            bury(tx, side, path.as_str(), None, TombstoneState::Deferred, now)
+            let (state, now) = (state_on(tx.targets(&path)?, side), tx.now);
+            bury(tx, side, path.as_str(), None, state, now)
         }
         Some(_) | None => Ok(()),
     }

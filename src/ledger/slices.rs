@@ -6,9 +6,10 @@ use super::intents::{self, want};
 use super::replicas::{self, side_number};
 use super::transaction::Tx;
 use super::{
-    Event, FindingKind, Ledger, LedgerResult, Slice, TombstoneState, events, findings, paths, tombstones,
+    Event, FindingKind, Ledger, LedgerResult, Slice, Targets, TombstoneState, events, findings, paths,
+    tombstones,
 };
-use crate::object::{LinkId, NanoTime, Side};
+use crate::object::{Key, LinkId, NanoTime, Side};
 use crate::stage::Stage;
 
 impl Ledger {
@@ -30,6 +31,7 @@ fn set(tx: &mut Tx<'_>, slice: &Slice, event: &Event) -> LedgerResult<()> {
     let before = all(tx.conn)?;
     let old_route = owner(&before, &slice.prefix).map_or(Stage::Off, |slice| slice.stage).route();
     put(tx.conn, slice)?;
+    *tx.slices = None;
     events::append(tx.conn, event)?;
     let slices = all(tx.conn)?;
     let new_route = slice.stage.route();
@@ -41,6 +43,31 @@ fn set(tx: &mut Tx<'_>, slice: &Slice, event: &Event) -> LedgerResult<()> {
         }
     }
     Ok(())
+}
+
+impl Tx<'_> {
+    /// The sides that the slice of a key writes, as it is now: so no change goes by a slice in which its file no longer
+    /// is. What the bridge keeps for itself goes wherever it stands.
+    pub(super) fn targets(&mut self, key: &Key) -> LedgerResult<Targets> {
+        if key.is_own() {
+            return Ok(Targets { old: true, new: true });
+        }
+        let route = owner(self.slices()?, key.as_str()).map_or(Stage::Off, |slice| slice.stage).route();
+        Ok(Targets { old: route.writes(Side::Old), new: route.writes(Side::New) })
+    }
+
+    /// The same for a name of the tree.
+    pub(super) fn targets_of(&mut self, link: LinkId) -> LedgerResult<Targets> {
+        let key = paths::key_in_tree(self.conn, link)?;
+        self.targets(&key)
+    }
+
+    fn slices(&mut self) -> LedgerResult<&[Slice]> {
+        if self.slices.is_none() {
+            *self.slices = Some(all(self.conn)?);
+        }
+        Ok(self.slices.as_deref().unwrap_or_default())
+    }
 }
 
 /// The slice that decides about a key.

@@ -12,7 +12,7 @@ use super::checkpoint::Checkpointer;
 use super::meta::InoReserve;
 use super::scan::Scans;
 use super::writer::Job;
-use super::{LedgerError, LedgerErrorKind, LedgerOptions, LedgerResult};
+use super::{LedgerError, LedgerErrorKind, LedgerOptions, LedgerResult, Slice};
 use crate::clock::Clock;
 use crate::object::NanoTime;
 
@@ -30,6 +30,8 @@ pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) inos: &'a mut InoReserve,
     pub(super) scans: &'a Scans,
+    /// As they are in this transaction, if anybody has asked for them.
+    pub(super) slices: &'a mut Option<Vec<Slice>>,
     /// The time of the transaction, for operations that are not told one.
     pub(super) now: NanoTime,
     /// Whether an earlier commit still waits for a sync.
@@ -49,6 +51,7 @@ pub(super) struct Core {
     conn: Connection,
     inos: InoReserve,
     scans: Arc<Scans>,
+    slices: Option<Vec<Slice>>,
     counts: Arc<Counts>,
     checkpointer: Checkpointer,
     clock: Clock,
@@ -81,6 +84,7 @@ impl Core {
             conn,
             inos,
             scans,
+            slices: None,
             counts,
             checkpointer,
             clock: options.clock.clone(),
@@ -118,6 +122,7 @@ impl Core {
             }
             Err(error) => {
                 self.inos = inos;
+                self.slices = None;
                 self.roll_back(&error);
                 Err(error)
             }
@@ -135,6 +140,7 @@ impl Core {
                 conn: &self.conn,
                 inos: &mut self.inos,
                 scans: &self.scans,
+                slices: &mut self.slices,
                 now,
                 unsynced: self.unsynced,
             };
@@ -144,6 +150,7 @@ impl Core {
                     return Err(error);
                 }
                 self.inos = inos;
+                self.slices = None;
                 self.conn.prepare_cached("ROLLBACK TO operation")?.execute([])?;
             } else if self.conn.total_changes() != changes {
                 wrote = Wrote::Something;

@@ -7,8 +7,7 @@ use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
 use super::{
     AttrChange, Commit, Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewNode,
-    Node, Origin, Removed, ScanId, Targets, TombstoneState, contents, findings, given_up, intents, links,
-    nodes, paths, xattrs,
+    Node, Origin, Removed, ScanId, contents, findings, given_up, intents, links, nodes, paths, xattrs,
 };
 use crate::object::{ETag, Ino, Key, Kind, LinkId, NanoTime, Position, Side, Version};
 
@@ -16,15 +15,9 @@ impl Ledger {
     /// Makes a node. Lazy for a file (which has version 0 until its first commit) and a directory (which
     /// is complete); durable for what is complete when it is made and goes to the targets at once. Errors:
     /// `Exists`, `NotFound` and `NotADirectory` (the parent).
-    pub async fn create(
-        &self,
-        parent: Ino,
-        name: &str,
-        node: NewNode,
-        targets: Targets,
-    ) -> LedgerResult<Node> {
+    pub async fn create(&self, parent: Ino, name: &str, node: NewNode) -> LedgerResult<Node> {
         let (name, is_fixed) = (name.to_owned(), node.kind.is_fixed());
-        let work = move |tx: &mut Tx<'_>| create(tx, parent, &name, node, targets);
+        let work = move |tx: &mut Tx<'_>| create(tx, parent, &name, node);
         if is_fixed { self.durable(work).await } else { self.lazy(work).await }
     }
 
@@ -60,21 +53,21 @@ impl Ledger {
 
     /// Lazy. Changes attributes; what a store keeps in an object's metadata is to be brought there.
     /// Error: `NotFound`.
-    pub async fn set_attrs(&self, ino: Ino, change: AttrChange, targets: Targets) -> LedgerResult<Node> {
-        self.lazy(move |tx| set_attrs(tx, ino, change, targets)).await
+    pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> LedgerResult<Node> {
+        self.lazy(move |tx| set_attrs(tx, ino, change)).await
     }
 
     /// Durable. Removes a name of what is no directory, with a tombstone on each side that may hold it:
-    /// pending where `targets` writes, deferred elsewhere. The node goes with its last name. Errors:
+    /// pending where its slice writes, deferred elsewhere. The node goes with its last name. Errors:
     /// `NotFound`, `NotADirectory` (the parent), `IsADirectory`.
-    pub async fn unlink(&self, entry: Entry<'_>, now: NanoTime, targets: Targets) -> LedgerResult<Removed> {
+    pub async fn unlink(&self, entry: Entry<'_>, now: NanoTime) -> LedgerResult<Removed> {
         let (parent, name) = (entry.parent, entry.name.to_owned());
         self.durable(move |tx| {
             let node = nodes::entry(tx.conn, parent, &name)?;
             require_leaf(&node)?;
             let key = paths::key_in_tree(tx.conn, node.link)?;
             let taken = take_out(tx, &node, &key, now)?;
-            bury_taken(tx, &taken, &key, targets, now)?;
+            bury_taken(tx, &taken, &key, now)?;
             nodes::touch(tx.conn, parent, now)?;
             Ok(taken.removed)
         })
@@ -134,11 +127,11 @@ fn commit_on(tx: &mut Tx<'_>, mut node: Node, commit: &Commit) -> LedgerResult<V
     node.origin = Origin::Mount;
     nodes::update(tx.conn, &node)?;
     given_up::end(tx.conn, &node, || paths::key_in_tree(tx.conn, LinkId::first(node.ino)))?;
-    links::want_all(tx.conn, &node, commit.targets, tx.now)?;
+    links::want_all(tx, &node, tx.now)?;
     Ok(node.version)
 }
 
-fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targets) -> LedgerResult<Node> {
+fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode) -> LedgerResult<Node> {
     nodes::directory(tx.conn, parent)?;
     if nodes::child(tx.conn, parent, name)?.is_some() {
         return Err(exists(parent, name));
@@ -166,13 +159,13 @@ fn create(tx: &mut Tx<'_>, parent: Ino, name: &str, new: NewNode, targets: Targe
     };
     nodes::insert(tx.conn, &node)?;
     if node.kind.is_fixed() {
-        intents::want_on(tx.conn, node.link, targets, new.now)?;
+        links::want_where_written(tx, node.link, new.now)?;
     }
     nodes::touch(tx.conn, parent, new.now)?;
     Ok(node)
 }
 
-fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) -> LedgerResult<Node> {
+fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange) -> LedgerResult<Node> {
     let mut node = nodes::required(tx.conn, ino)?;
     let before = node.attrs;
     node.attrs.mode = change.mode.unwrap_or(before.mode);
@@ -186,17 +179,16 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange, targets: Targets) ->
         dropped = xattrs::drop_capability(tx.conn, ino, change.privileges)?;
     }
     let differ = node.attrs != before || dropped;
-    attrs_changed(tx, node, differ, change.ctime, targets)
+    attrs_changed(tx, node, differ, change.ctime)
 }
 
 /// Writes a node whose attributes were set at `now`; if they differ from before and a store may have the
 /// node, the stores are to be brought to them.
 pub(super) fn attrs_changed(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     mut node: Node,
     differ: bool,
     now: NanoTime,
-    targets: Targets,
 ) -> LedgerResult<Node> {
     let stale = differ && !node.kind.is_directory() && node.version > Version::UNCOMMITTED;
     node.ctime = now;
@@ -205,7 +197,7 @@ pub(super) fn attrs_changed(
     }
     nodes::update(tx.conn, &node)?;
     if stale {
-        links::want_all(tx.conn, &node, targets, now)?;
+        links::want_all(tx, &node, now)?;
     }
     Ok(node)
 }
@@ -266,24 +258,17 @@ pub(super) fn take_out(tx: &mut Tx<'_>, node: &Node, key: &Key, now: NanoTime) -
 
 /// Notes the deletion of a node that was taken out, wherever a store may hold it: also where no receipt
 /// says so, because an upload may be on its way. A node that has the key now voids it by its receipt.
-pub(super) fn bury_taken(
-    tx: &mut Tx<'_>,
-    taken: &TakenOut,
-    key: &Key,
-    targets: Targets,
-    now: NanoTime,
-) -> LedgerResult<()> {
+pub(super) fn bury_taken(tx: &mut Tx<'_>, taken: &TakenOut, key: &Key, now: NanoTime) -> LedgerResult<()> {
     let node = &taken.removed.node;
     if node.origin == Origin::Mount && node.version == Version::UNCOMMITTED {
         return Ok(()); // It never left this host.
     }
     for side in Side::BOTH {
-        let state = state_on(targets, side);
         let at_home = taken.at_home.iter().find(|(at, _)| *at == side);
-        bury_object(tx, side, key, (node, at_home.map(|(_, row)| row)), state, now)?;
+        bury_object(tx, side, key, (node, at_home.map(|(_, row)| row)), now)?;
         for (_, row) in taken.elsewhere.iter().filter(|(at, _)| *at == side) {
             if let Some(old) = &row.key {
-                bury_object(tx, side, old, (node, Some(row)), state, now)?;
+                bury_object(tx, side, old, (node, Some(row)), now)?;
                 uncover(tx, side, old.as_str())?;
             }
         }
@@ -297,9 +282,9 @@ fn bury_object(
     side: Side,
     key: &Key,
     (node, row): (&Node, Option<&ReplicaRow>),
-    state: TombstoneState,
     now: NanoTime,
 ) -> LedgerResult<()> {
+    let state = state_on(tx.targets(key)?, side);
     let etag = row.and_then(|row| trusted_etag(node, row));
     bury(tx, side, key.as_str(), etag, state, now)?;
     match row.filter(|_| etag.is_none()) {

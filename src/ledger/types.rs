@@ -320,16 +320,13 @@ pub struct NewXattr {
 
 /// The sides that a change goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Targets {
-    /// Old is written.
-    pub old: bool,
-    /// New is written.
-    pub new: bool,
+pub(super) struct Targets {
+    pub(super) old: bool,
+    pub(super) new: bool,
 }
 
 impl Targets {
-    /// Whether `side` is written.
-    pub fn contains(self, side: Side) -> bool {
+    pub(super) fn contains(self, side: Side) -> bool {
         match side {
             Side::Old => self.old,
             Side::New => self.new,
@@ -346,8 +343,6 @@ pub struct Commit {
     pub mtime: NanoTime,
     /// When the content or an attribute was changed; never makes the node's older.
     pub ctime: NanoTime,
-    /// Where it goes.
-    pub targets: Targets,
 }
 
 /// An object or a prefix that a store showed directly below a directory.
@@ -407,6 +402,9 @@ pub struct NewReceipt {
     pub attr_version: u64,
     /// Digest and block checksums, if all bytes were seen.
     pub content: Option<ContentDigest>,
+    /// The object that it was made of on the same store, by a copy or by a change of its metadata: the name that has
+    /// it, and its tag. If that turned out wrong meanwhile, so is this.
+    pub made_of: Option<(LinkId, ETag)>,
     /// When.
     pub now: NanoTime,
 }

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::tree::attrs_changed;
-use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewXattr, Node, Targets, nodes};
+use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult, NewXattr, Node, nodes};
 use crate::object::{CAPABILITY, Ino, NanoTime, Privileges, XattrRefusal, Xattrs};
 
 impl Ledger {
@@ -26,40 +26,28 @@ impl Ledger {
 
     /// Lazy. Sets one; the stores are to be brought to it. Errors: `NotFound` (the node), `Exists`,
     /// `NoAttribute`, `NoRoom`.
-    pub async fn set_xattr(
-        &self,
-        ino: Ino,
-        new: NewXattr,
-        now: NanoTime,
-        targets: Targets,
-    ) -> LedgerResult<()> {
+    pub async fn set_xattr(&self, ino: Ino, new: NewXattr, now: NanoTime) -> LedgerResult<()> {
         self.lazy(move |tx| {
             let node = nodes::required(tx.conn, ino)?;
             let before = all(tx.conn, ino)?;
             let mut after = before.clone();
             after.set(&new.name, &new.value, new.mode, node.kind).map_err(refused)?;
             put(tx.conn, ino, &new.name, &new.value)?;
-            attrs_changed(tx, node, before != after, now, targets).map(drop)
+            attrs_changed(tx, node, before != after, now).map(drop)
         })
         .await
     }
 
     /// Lazy. Removes one; the stores are to be brought to it. Errors: `NotFound` (the node),
     /// `NoAttribute`.
-    pub async fn remove_xattr(
-        &self,
-        ino: Ino,
-        name: &[u8],
-        now: NanoTime,
-        targets: Targets,
-    ) -> LedgerResult<()> {
+    pub async fn remove_xattr(&self, ino: Ino, name: &[u8], now: NanoTime) -> LedgerResult<()> {
         let name: Box<[u8]> = name.into();
         self.lazy(move |tx| {
             let node = nodes::required(tx.conn, ino)?;
             if !delete(tx.conn, ino, &name)? {
                 return Err(refused(XattrRefusal::Missing));
             }
-            attrs_changed(tx, node, true, now, targets).map(drop)
+            attrs_changed(tx, node, true, now).map(drop)
         })
         .await
     }

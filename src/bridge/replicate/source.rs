@@ -199,12 +199,10 @@ impl Bridge {
         if known.is_some_and(is_version) && snapshot.len() == node.size {
             return Ok(Some(self.staging.set_snapshot(node.ino, node.version, snapshot)));
         }
-        let _route = self.flips.read().await;
-        let targets = self.targets_of(node.ino)?;
         let (size, copied, lease) = (snapshot.len(), snapshot.times(), lease.clone());
         let commit = move |node: &Node| {
             let ContentTimes { mtime, ctime } = times_of_copy(copied, lease.times(), ContentTimes::of(node));
-            Commit { size, mtime, ctime, targets }
+            Commit { size, mtime, ctime }
         };
         // Whoever writes may have committed more than the copy has.
         let Some(version) = self.ledger.commit_after(node.ino, node.version, commit).await? else {

@@ -3,11 +3,10 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{
-    Intent, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState, TombstoneState,
-};
+use crate::ledger::{Intent, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState};
 use crate::object::{
-    Digest, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
+    ContentDigest, Digest, ETag, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version,
+    XATTRS_ENTRY,
 };
 use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
 
@@ -41,6 +40,14 @@ enum Step {
     SetMeta,
     /// The slice does not write this store any more, and the object stands under a name that is gone.
     Leave,
+}
+
+/// How an object came to be that a store confirmed.
+pub(super) enum Made<'a> {
+    /// All its bytes went there.
+    Sent(ContentDigest),
+    /// The store made it of this one: it knows the bytes.
+    Of(&'a Replica),
 }
 
 impl Situation {
@@ -245,7 +252,8 @@ impl Bridge {
         };
         let receipt = Receipt { key: aside, etag, ..receipt.clone() };
         let now = self.clock.now();
-        let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, now };
+        let made_of = Some((occupant, replica.receipt.etag.clone()));
+        let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, made_of, now };
         self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
         self.replicator.wake_all();
         Ok(Outcome::Done)
@@ -260,7 +268,7 @@ impl Bridge {
             blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
         }
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
-        self.ledger.drop_replica(side, replica, Some(TombstoneState::Pending)).await?;
+        self.ledger.drop_replica(side, replica).await?;
         self.ledger.request(occupant.link, side, self.clock.now()).await?;
         self.replicator.wake_all();
         Ok(Outcome::Done)
@@ -300,7 +308,7 @@ impl Bridge {
             }
         };
         let carried = if placed.meta_is_current { replica.attr_version } else { 0 };
-        self.record_receipt(side, situation, placed.etag, carried, None).await
+        self.record_receipt(side, situation, placed.etag, carried, Made::Of(replica)).await
     }
 
     /// A copy that fails because its source is gone would fail for ever: the replica is marked, and the
@@ -358,7 +366,7 @@ impl Bridge {
         } else {
             store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
         };
-        self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+        self.record_receipt(side, situation, etag, situation.node.attr_version, Made::Of(replica)).await
     }
 
     /// The digest of a node's content, if it is known by now: from a receipt, or from an upload under way.
@@ -395,7 +403,7 @@ impl Bridge {
         replica: &Replica,
     ) -> BridgeResult<Outcome> {
         let etag = replica.receipt.etag.clone();
-        self.record_receipt(side, situation, etag, situation.node.attr_version, None).await
+        self.record_receipt(side, situation, etag, situation.node.attr_version, Made::Of(replica)).await
     }
 
     async fn lost_replica(
@@ -411,18 +419,12 @@ impl Bridge {
     /// The store is no longer written. Its object under the old name goes, once the content is where it
     /// belongs.
     async fn leave(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
-        let placed = situation
-            .routing
-            .route
-            .write_sides()
-            .all(|side| situation.replica(side).is_some_and(|r| router::is_current(r, &situation.node)));
-        if !placed {
+        let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
+        if self.ledger.leave(side, replica).await? {
             return Ok(Outcome::Later("the other store does not have it yet"));
         }
-        // This side is not written: the old name is hidden there, and goes if the stage ever comes back.
-        if let Some(replica) = situation.replica(side) {
-            self.ledger.drop_replica(side, replica, Some(TombstoneState::Deferred)).await?;
-        }
+        // Its old name may be in a slice that still writes this store: then it is deleted there.
+        self.replicator.wake_all();
         Ok(Outcome::Done)
     }
 
@@ -431,11 +433,15 @@ impl Bridge {
         &self,
         side: Side,
         situation: &Situation,
-        etag: crate::object::ETag,
+        etag: ETag,
         attr_version: u64,
-        content: Option<crate::object::ContentDigest>,
+        made: Made<'_>,
     ) -> BridgeResult<Outcome> {
         let node = &situation.node;
+        let (content, made_of) = match made {
+            Made::Sent(content) => (Some(content), None),
+            Made::Of(replica) => (None, Some((replica.name, replica.receipt.etag.clone()))),
+        };
         let digest = content.as_ref().map(|c| c.digest);
         // A first digest is wanted beside every other object of this content too, if need be on the other store.
         let has_no_digest = |other: &Replica| other.receipt.digest.is_none();
@@ -443,7 +449,7 @@ impl Bridge {
             && (node.links > 1 || situation.replica(side.other()).is_some_and(has_no_digest));
         let receipt =
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
-        let receipt = NewReceipt { receipt, attr_version, content, now: self.clock.now() };
+        let receipt = NewReceipt { receipt, attr_version, content, made_of, now: self.clock.now() };
         self.replicator.acceptance(side).accepted();
         match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::condition::{Placed, Write};
 use super::source::{Source, SourceBytes};
-use super::sync::Situation;
+use super::sync::{Made, Situation};
 use super::{MEMORY_UNIT, Outcome};
 use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking};
 use crate::clock::sleep;
@@ -66,7 +66,8 @@ impl Bridge {
         let placed = sent?;
         self.staging.arrived(situation.node.link, side);
         let attr_version = if placed.meta_is_current { situation.node.attr_version } else { 0 };
-        self.record_receipt(side, situation, placed.etag, attr_version, Some((*source.digest).clone())).await
+        self.record_receipt(side, situation, placed.etag, attr_version, Made::Sent((*source.digest).clone()))
+            .await
     }
 
     /// Nothing was sent, because the content is being written or is not wanted here any more: then the ledger
@@ -119,7 +120,7 @@ impl Bridge {
         match self.replace(side, &situation.key, &self.op_id(node), first, write).await {
             Ok(placed) => {
                 let carried = if placed.meta_is_current { twin.attr_version } else { 0 };
-                self.record_receipt(side, situation, placed.etag, carried, None).await.map(Some)
+                self.record_receipt(side, situation, placed.etag, carried, Made::Of(&twin)).await.map(Some)
             }
             Err(error) => {
                 if let Some(source) = self.situation(twin.name)? {

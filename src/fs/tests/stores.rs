@@ -113,6 +113,24 @@ async fn a_part_that_fails_is_sent_again_and_not_the_whole_file() {
     assert_eq!(kinds(&rig), []);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_renamed_to_where_old_is_not_written_any_more_leaves_nothing_under_its_old_name() {
+    let rig = Rig::new().await;
+    let dir = rig.fs.mkdir(Ino::ROOT, "moved", 0o755, ALICE).await.expect("made").ino;
+    rig.bridge.set_stage("moved", crate::stage::Stage::Complete, 100, "test", "test").await.expect("a stage");
+    let ino = rig.file("f", b"on both").await;
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"on both"[..]));
+    let to = (dir, "f");
+    rig.fs.rename((Ino::ROOT, "f"), to, crate::ledger::RenameMode::Replace).await.expect("renamed");
+    rig.drain().await;
+    let keys = |side: Side| -> Vec<String> {
+        rig.stores[side].snapshot().into_keys().map(|key| key.to_string()).collect()
+    };
+    assert_eq!((keys(Side::Old), keys(Side::New)), (vec![], vec!["moved/f".to_owned()]));
+    assert_eq!(rig.content(ino).await, b"on both");
+    assert_eq!(kinds(&rig), []);
+}
+
 /// One object that was there before the bridge, without any metadata of ours.
 pub(super) async fn history(name: &str, content: &'static [u8]) -> (Rig, Ino) {
     let rig = Rig::over(name, content, &ObjectMeta::default()).await;

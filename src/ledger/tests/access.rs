@@ -9,11 +9,11 @@ fn threaded(dir: &Path) -> Arc<Ledger> {
 
 async fn new_file(ledger: &Ledger, name: &str) -> Node {
     let new = NewNode { kind: Kind::File, attrs: ATTRS, now: NOW, target: None };
-    ledger.create(Ino::ROOT, name, new, BOTH).await.expect("created")
+    ledger.create(Ino::ROOT, name, new).await.expect("created")
 }
 
 async fn commit(ledger: &Ledger, ino: Ino) -> Version {
-    ledger.commit(ino, Commit { size: 1, mtime: NOW, ctime: NOW, targets: BOTH }).await.expect("committed")
+    ledger.commit(ino, Commit { size: 1, mtime: NOW, ctime: NOW }).await.expect("committed")
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_full_disk_refuses_the_operation_whole_and_later_ones_work_when_there_is_roo
 
 #[test]
 fn an_operation_that_fails_leaves_nothing_behind() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::off();
     let failed: LedgerResult<()> = run(fixture.durable(|tx| {
         tx.inos.take(tx.conn)?;
         events::append(
@@ -179,11 +179,11 @@ fn after_a_failed_commit_the_writer_refuses_until_it_is_reopened() {
     let error = broken.expect_err("the commit fails");
     assert_eq!(error.kind(), LedgerErrorKind::Io);
     let new = NewNode { kind: Kind::File, attrs: ATTRS, now: NOW, target: None };
-    let refused = run(fixture.create(Ino::ROOT, "a", new.clone(), BOTH)).expect_err("poisoned");
+    let refused = run(fixture.create(Ino::ROOT, "a", new.clone())).expect_err("poisoned");
     assert!(refused.to_string().contains("restart"), "{refused}");
     assert_eq!(fixture.at("a"), None);
     fixture.reopen();
-    run(fixture.create(Ino::ROOT, "a", new, BOTH)).expect("works again");
+    run(fixture.create(Ino::ROOT, "a", new)).expect("works again");
     fixture.assert_clean();
 }
 
@@ -206,7 +206,7 @@ fn numbers_are_never_given_twice_not_even_the_highest_after_a_restart() {
         for i in 0..1500 {
             let path = format!("f{i}");
             assert!(given.insert(fixture.make(&path, Kind::File).ino), "round {round}, file {i}");
-            fixture.rm(&path, BOTH).expect("removed");
+            fixture.rm(&path).expect("removed");
         }
         fixture.reopen();
     }

@@ -42,13 +42,13 @@ fn what_is_given_up_stays_so_whatever_is_changed_but_its_content() {
     fixture.mv("dir/a", "dir/b");
     fixture.mv("dir", "other");
     let attrs = AttrChange { mode: Some(0o600), ctime: NOW + 1, ..AttrChange::default() };
-    run(fixture.set_attrs(node.ino, attrs, BOTH)).expect("changed");
+    run(fixture.set_attrs(node.ino, attrs)).expect("changed");
     let root = Ino::ROOT;
     run(fixture.link(node.ino, root, "further", NOW)).expect("linked");
     assert_eq!(fixture.due_intents(Side::Old, NanoTime::MAX, 9).expect("read"), []);
     assert_eq!(fixture.counts(), (1, 0, 0));
     assert_eq!(fixture.told(), ["other/b"]);
-    fixture.rm("other/b", BOTH).expect("removed");
+    fixture.rm("other/b").expect("removed");
     assert_eq!((fixture.counts(), fixture.told()), ((1, 0, 0), vec!["further".to_owned()]));
     fixture.write(node.ino);
     assert_eq!((fixture.counts(), fixture.told()), ((0, 2, 0), Vec::new()));
@@ -61,7 +61,7 @@ fn what_is_given_up_is_over_when_its_last_name_is_removed_or_taken() {
     fixture.lose("a");
     fixture.lose("b");
     fixture.file("c");
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_eq!((fixture.counts().0, fixture.told()), (1, vec!["b".to_owned()]));
     fixture.mv("c", "b");
     assert_eq!((fixture.counts(), fixture.told()), ((0, 2, 0), Vec::new()));
@@ -73,7 +73,7 @@ fn of_two_that_change_places_neither_finding_is_lost() {
     let fixture = Fixture::new();
     fixture.lose("a");
     fixture.lose("b");
-    fixture.try_mv("a", "b", RenameMode::Exchange, BOTH).expect("exchanged");
+    fixture.try_mv("a", "b", RenameMode::Exchange).expect("exchanged");
     assert_eq!((fixture.counts().0, fixture.told().len()), (2, 2));
     fixture.assert_clean();
 }

@@ -46,7 +46,7 @@ fn a_node_keeps_its_number_when_the_name_that_carries_it_goes() {
         fixture.link_as(file.ino, name);
     }
     fixture.confirm_name("a", Side::Old);
-    let removed = fixture.rm("a", BOTH).expect("removed");
+    let removed = fixture.rm("a").expect("removed");
     assert_eq!((removed.links_left, &*removed.node.name), (2, "a"));
     let left = fixture.node(file.ino).expect("read").expect("there");
     assert_eq!((left.links, fixture.names(file.ino).expect("read").len()), (2, 2));
@@ -62,7 +62,7 @@ fn a_name_keeps_its_position_when_the_one_that_carries_the_number_goes() {
     let file = fixture.file("a");
     fixture.file("between");
     let further = fixture.link_as(file.ino, "b");
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_eq!(fixture.at("b").expect("there").position, further.position);
     let behind = fixture.children(Ino::ROOT, file.position, 10).expect("read");
     let names: Vec<_> = behind.iter().map(|node| &*node.name).collect();
@@ -78,10 +78,10 @@ fn what_arrives_under_a_name_that_stays_is_kept_although_the_names_have_changed_
         fixture.confirm_name(name, Side::Old);
     }
     let change = AttrChange { mode: Some(0o600), ctime: NOW, ..AttrChange::default() };
-    run(fixture.set_attrs(file.ino, change, BOTH)).expect("changed");
+    run(fixture.set_attrs(file.ino, change)).expect("changed");
     let sent = fixture.at("b").expect("there");
     // While the new mode is on its way to `b`, the name goes that has the node's number: `b` takes it over.
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_ne!(fixture.at("b").expect("there").link, sent.link);
     let arrived = run(fixture.receipt((sent.ino, sent.link), Side::Old, receipt_of(&sent, "b")));
     assert_eq!(arrived.expect("recorded"), ReceiptOutcome::Satisfied);
@@ -96,7 +96,7 @@ fn the_only_copy_on_a_store_is_left_to_a_name_that_stays() {
     let file = fixture.file("a");
     let further = fixture.link_as(file.ino, "b");
     fixture.confirm_name("b", Side::Old);
-    fixture.rm("b", BOTH).expect("removed");
+    fixture.rm("b").expect("removed");
     assert_eq!(fixture.replica_key(file.ino, Side::Old).as_deref(), Some("b"), "it moves from there");
     assert_eq!(fixture.grave(Side::Old, "b"), None, "and is not deleted before");
     assert!(fixture.hidden(Side::Old, "b"));

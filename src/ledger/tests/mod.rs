@@ -21,11 +21,8 @@ use crate::clock::Clock;
 use crate::object::{
     Attrs, ETag, Ino, Key, Kind, LinkId, NanoTime, Position, Receipt, Side, Version, Xattrs,
 };
+use crate::stage::Stage;
 
-const BOTH: Targets = Targets { old: true, new: true };
-const OLD: Targets = Targets { old: true, new: false };
-const NEW: Targets = Targets { old: false, new: true };
-const NONE: Targets = Targets { old: false, new: false };
 const NOW: NanoTime = 1_000;
 const ATTRS: Attrs = Attrs { mode: 0o644, uid: 1, gid: 2, mtime: NOW };
 
@@ -49,9 +46,30 @@ fn run<F: Future>(future: F) -> F::Output {
 }
 
 impl Fixture {
+    /// In which everything goes to both sides.
     fn new() -> Fixture {
+        let fixture = Fixture::off();
+        fixture.stage("", Stage::DualWrite);
+        fixture
+    }
+
+    /// In which everything goes to the old side.
+    fn off() -> Fixture {
         let dir = tempfile::tempdir().expect("a directory");
         Fixture { ledger: Some(open_at(dir.path())), dir }
+    }
+
+    fn stage(&self, prefix: &str, stage: Stage) {
+        let slice = Slice {
+            prefix: prefix.to_owned(),
+            stage,
+            read_percent: 100,
+            since: NOW,
+            backfill_complete: false,
+        };
+        let what = format!("/{prefix}: {stage}");
+        let event = Event { at: NOW, who: "test".to_owned(), what, why: "test".to_owned() };
+        run(self.set_slice(slice, event)).expect("set");
     }
 
     fn reopen(&mut self) {
@@ -62,11 +80,10 @@ impl Fixture {
     fn make(&self, path: &str, kind: Kind) -> Node {
         let (parent, name) = self.place(path);
         let target = (kind == Kind::Symlink).then(|| b"target".as_slice().into());
-        run(self.create(parent, &name, NewNode { kind, attrs: ATTRS, now: NOW, target }, BOTH))
-            .expect("created")
+        run(self.create(parent, &name, NewNode { kind, attrs: ATTRS, now: NOW, target })).expect("created")
     }
 
-    /// A committed file of 10 bytes that goes to both sides.
+    /// A committed file of 10 bytes.
     fn file(&self, path: &str) -> Node {
         let node = self.make(path, Kind::File);
         self.write(node.ino);
@@ -78,11 +95,7 @@ impl Fixture {
     }
 
     fn write(&self, ino: Ino) -> Version {
-        self.write_to(ino, BOTH)
-    }
-
-    fn write_to(&self, ino: Ino, targets: Targets) -> Version {
-        run(self.commit(ino, Commit { size: 10, mtime: NOW, ctime: NOW, targets })).expect("committed")
+        run(self.commit(ino, Commit { size: 10, mtime: NOW, ctime: NOW })).expect("committed")
     }
 
     /// The store confirms the node's current state under its current key.
@@ -122,18 +135,18 @@ impl Fixture {
     }
 
     fn mv(&self, from: &str, to: &str) -> Renamed {
-        self.try_mv(from, to, RenameMode::Replace, BOTH).expect("renamed")
+        self.try_mv(from, to, RenameMode::Replace).expect("renamed")
     }
 
-    fn try_mv(&self, from: &str, to: &str, mode: RenameMode, targets: Targets) -> LedgerResult<Renamed> {
+    fn try_mv(&self, from: &str, to: &str, mode: RenameMode) -> LedgerResult<Renamed> {
         let ((from_dir, from), (to_dir, to)) = (self.place(from), self.place(to));
         let from = Entry { parent: from_dir, name: &from };
-        run(self.rename(from, Entry { parent: to_dir, name: &to }, mode, NOW, targets))
+        run(self.rename(from, Entry { parent: to_dir, name: &to }, mode, NOW))
     }
 
-    fn rm(&self, path: &str, targets: Targets) -> LedgerResult<Removed> {
+    fn rm(&self, path: &str) -> LedgerResult<Removed> {
         let (parent, name) = self.place(path);
-        run(self.unlink(Entry { parent, name: &name }, NOW, targets))
+        run(self.unlink(Entry { parent, name: &name }, NOW))
     }
 
     fn remove_dir(&self, path: &str) -> LedgerResult<Removed> {
@@ -184,7 +197,7 @@ fn etag_of(node: &Node) -> ETag {
 fn receipt_of(node: &Node, at: &str) -> NewReceipt {
     let receipt =
         Receipt { key: key(at), version: node.version, etag: etag_of(node), size: node.size, digest: None };
-    NewReceipt { receipt, attr_version: node.attr_version, content: None, now: NOW }
+    NewReceipt { receipt, attr_version: node.attr_version, content: None, made_of: None, now: NOW }
 }
 
 /// A name with a trailing slash is a directory.

@@ -12,7 +12,7 @@ enum Op {
     Create(usize, usize),
     MakeDir(usize, usize),
     Write(usize),
-    Remove(usize, usize),
+    Remove(usize),
     Rename(usize, usize, usize, usize),
     Link(usize, usize, usize),
     Upload(usize, usize),
@@ -21,6 +21,7 @@ enum Op {
     Outside(usize, usize),
     Scan(usize, usize),
     Adopt(usize),
+    Flip(usize, usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -29,7 +30,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (n(), n()).prop_map(|(a, b)| Op::Create(a, b)),
         2 => (n(), n()).prop_map(|(a, b)| Op::MakeDir(a, b)),
         4 => n().prop_map(Op::Write),
-        3 => (n(), n()).prop_map(|(a, b)| Op::Remove(a, b)),
+        3 => n().prop_map(Op::Remove),
         5 => (n(), n(), n(), n()).prop_map(|(a, b, c, d)| Op::Rename(a, b, c, d)),
         3 => (n(), n(), n()).prop_map(|(a, b, c)| Op::Link(a, b, c)),
         5 => (n(), n()).prop_map(|(a, b)| Op::Upload(a, b)),
@@ -38,6 +39,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (n(), n()).prop_map(|(a, b)| Op::Outside(a, b)),
         3 => (n(), n()).prop_map(|(a, b)| Op::Scan(a, b)),
         3 => n().prop_map(Op::Adopt),
+        1 => (n(), n()).prop_map(|(a, b)| Op::Flip(a, b)),
     ]
 }
 
@@ -72,7 +74,6 @@ struct World {
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
-const TARGETS: [Targets; 3] = [BOTH, OLD, NEW];
 
 fn pick<T>(items: &[T], number: usize) -> Option<&T> {
     items.get(number.checked_rem(items.len())?)
@@ -115,7 +116,7 @@ impl World {
             Op::Create(dir, name) => self.create(&self.some_path(dir, name), Kind::File),
             Op::MakeDir(dir, name) => self.create(&self.some_path(dir, name), Kind::Directory),
             Op::Write(file) => self.write(file),
-            Op::Remove(node, targets) => self.remove(node, TARGETS[targets % 3]),
+            Op::Remove(node) => self.remove(node),
             Op::Rename(node, dir, name, how) => self.rename(node, &self.some_path(dir, name), how),
             Op::Link(file, dir, name) => self.link(file, &self.some_path(dir, name)),
             Op::Upload(file, side) => self.upload(file, Side::BOTH[side % 2]),
@@ -124,7 +125,14 @@ impl World {
             Op::Outside(dir, side) => self.put_outside(&self.some_path(dir, 0), Side::BOTH[side % 2]),
             Op::Scan(dir, side) => self.scan(dir, Side::BOTH[side % 2]),
             Op::Adopt(number) => self.adopt(number),
+            Op::Flip(slice, stage) => self.flip(slice, stage),
         }
+    }
+
+    /// Some names are a slice of their own.
+    fn flip(&mut self, slice: usize, stage: usize) {
+        let stages = [Stage::Off, Stage::DualWrite, Stage::Complete];
+        self.fixture.stage(["", "a", "b"][slice % 3], stages[stage % 3]);
     }
 
     fn create(&mut self, path: &str, kind: Kind) {
@@ -176,7 +184,7 @@ impl World {
         Side::BOTH.into_iter().filter(has).collect()
     }
 
-    fn remove(&mut self, node: usize, targets: Targets) {
+    fn remove(&mut self, node: usize) {
         let all = self.paths(|_| true);
         let Some(path) = pick(&all, node) else { return };
         let full = self.tree.keys().any(|other| other.starts_with(&format!("{path}/")));
@@ -185,7 +193,7 @@ impl World {
         let result = if self.tree[path].1.is_directory() {
             self.fixture.remove_dir(path).map(|_| ())
         } else {
-            self.fixture.rm(path, targets).map(|_| ())
+            self.fixture.rm(path).map(|_| ())
         };
         assert_eq!(result.is_err(), full, "{path}");
         if !full {
@@ -201,7 +209,7 @@ impl World {
         let Some(from) = pick(&all, node).cloned() else { return };
         let mode = [RenameMode::Replace, RenameMode::Exchange, RenameMode::NoReplace][how % 3];
         let expected = self.expected(&from, to, mode);
-        let result = self.fixture.try_mv(&from, to, mode, TARGETS[how / 3 % 3]);
+        let result = self.fixture.try_mv(&from, to, mode);
         assert_eq!(result.is_ok(), expected, "{from} to {to} {mode:?}: {result:?}");
         let one_file = self.tree.get(to).is_some_and(|target| target.0 == self.tree[&from].0);
         if expected && !one_file {

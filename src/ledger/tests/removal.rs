@@ -7,7 +7,8 @@ fn a_deletion_is_noted_where_it_is_written_and_hides_everywhere() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
-    let removed = fixture.rm("a", OLD).expect("removed");
+    fixture.stage("", Stage::Off);
+    let removed = fixture.rm("a").expect("removed");
     assert_eq!((removed.node, removed.links_left), (node.clone(), 0));
     let old = fixture.grave(Side::Old, "a").expect("noted");
     assert_eq!((old.state, old.etag), (TombstoneState::Pending, Some(etag_of(&node))));
@@ -23,7 +24,7 @@ fn a_deletion_is_noted_where_it_is_written_and_hides_everywhere() {
 fn a_file_that_never_left_the_host_needs_no_deletion() {
     let fixture = Fixture::new();
     fixture.make("a", Kind::File);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     for side in Side::BOTH {
         assert_eq!(fixture.grave(side, "a"), None);
     }
@@ -35,7 +36,7 @@ fn a_deletion_is_not_bound_to_a_tag_while_something_newer_may_be_on_its_way() {
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
     fixture.write(node.ino);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_eq!(fixture.grave(Side::Old, "a").expect("noted").etag, None);
 }
 
@@ -46,7 +47,7 @@ fn deleting_a_file_where_an_unmoved_one_stands_does_not_delete_that_ones_only_co
     fixture.confirm(moved.ino, Side::Old);
     fixture.mv("a", "b");
     fixture.file("a");
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_eq!(fixture.grave(Side::Old, "a"), None);
     assert!(fixture.hidden(Side::Old, "a"), "the replica hides it");
     assert!(fixture.grave(Side::New, "a").is_some());
@@ -61,7 +62,7 @@ fn a_renamed_file_that_is_deleted_is_deleted_under_both_names() {
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
     fixture.mv("a", "b");
-    fixture.rm("b", BOTH).expect("removed");
+    fixture.rm("b").expect("removed");
     assert_eq!(fixture.grave(Side::Old, "a").expect("the old name").etag, Some(etag_of(&node)));
     assert_eq!(fixture.grave(Side::Old, "b").expect("the new name").etag, None);
     fixture.assert_clean();
@@ -71,7 +72,7 @@ fn a_renamed_file_that_is_deleted_is_deleted_under_both_names() {
 fn an_upload_that_arrives_after_the_deletion_is_deleted_too() {
     let fixture = Fixture::new();
     let node = fixture.file("a");
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     fixture.deleted(Side::Old, "a");
     let late =
         run(fixture.receipt((node.ino, node.link), Side::Old, receipt_of(&node, "a"))).expect("recorded");
@@ -87,7 +88,8 @@ fn a_removed_directory_is_hidden_while_anything_below_it_waits() {
     fixture.dir("d");
     let node = fixture.file("d/f");
     fixture.confirm(node.ino, Side::Old);
-    fixture.rm("d/f", OLD).expect("removed");
+    fixture.stage("", Stage::Off);
+    fixture.rm("d/f").expect("removed");
     fixture.remove_dir("d").expect("removed");
     let scan = fixture.begin_scan();
     assert_eq!(fixture.list(Ino::ROOT, &["d/"], Side::Old, &scan), []);
@@ -104,7 +106,7 @@ fn a_new_file_under_a_deleted_name_makes_the_deletion_void_when_it_arrives() {
     let fixture = Fixture::new();
     let old = fixture.file("a");
     fixture.confirm(old.ino, Side::Old);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     let new = fixture.file("a");
     assert!(fixture.grave(Side::Old, "a").is_some());
     fixture.confirm(new.ino, Side::Old);
@@ -121,7 +123,7 @@ fn locked() -> NewFinding {
 fn a_failed_deletion_waits_and_a_blocked_one_is_a_finding_and_stays_hidden() {
     let fixture = Fixture::new();
     fixture.file("a");
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     run(fixture.tombstone_failed(Side::Old, &key("a"), "503", NOW + 5)).expect("noted");
     let grave = fixture.grave(Side::Old, "a").expect("there");
     assert_eq!((grave.attempts, grave.due, grave.error.as_deref()), (1, NOW + 5, Some("503")));
@@ -137,11 +139,11 @@ fn what_was_decided_about_a_deletion_before_the_next_one_is_void() {
     let fixture = Fixture::new();
     let first = fixture.file("a");
     fixture.confirm(first.ino, Side::Old);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     let before = fixture.grave(Side::Old, "a").expect("noted");
     let second = fixture.file("a");
     fixture.confirm(second.ino, Side::Old);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     run(fixture.tombstone_done(&before)).expect("ignored");
     run(fixture.tombstone_blocked(&before, locked())).expect("ignored");
     let grave = fixture.grave(Side::Old, "a").expect("still to be deleted");

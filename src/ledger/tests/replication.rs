@@ -2,15 +2,6 @@
 
 use super::*;
 use crate::object::ContentDigest;
-use crate::stage::Stage;
-
-fn slice(prefix: &str, stage: Stage) -> Slice {
-    Slice { prefix: prefix.to_owned(), stage, read_percent: 100, since: NOW, backfill_complete: false }
-}
-
-fn event(what: &str) -> Event {
-    Event { at: NOW, who: "me".to_owned(), what: what.to_owned(), why: "because".to_owned() }
-}
 
 fn finding(name: &str) -> NewFinding {
     let (side, key) = (Some(Side::New), Some(key(name)));
@@ -75,7 +66,7 @@ fn intents_are_done_oldest_first_wait_after_a_failure_and_keep_their_age() {
     assert_eq!(due(NOW), [b.link]);
     assert_eq!(due(NOW + 10), [a.link, b.link]);
     run(fixture.intent_dropped(&fixture.intended(b.link, Side::Old))).expect("dropped");
-    let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3, targets: BOTH };
+    let commit = Commit { size: 1, mtime: NOW, ctime: NOW + 3 };
     run(fixture.commit(a.ino, commit)).expect("committed");
     let intent = fixture.intent(a.link, Side::Old).expect("read").expect("there");
     assert_eq!((intent.attempts, intent.due, intent.since, intent.error), (0, NOW, NOW, None));
@@ -107,8 +98,7 @@ fn a_replica_that_turned_out_wrong_is_written_again_unless_it_was_meanwhile() {
     assert_eq!(replica.state, ReplicaState::Mismatched);
     assert!(fixture.intent(node.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::New), ReceiptOutcome::Satisfied);
-    run(fixture.drop_replica(Side::New, &fixture.held(node.link, Side::New), Some(TombstoneState::Pending)))
-        .expect("dropped");
+    run(fixture.drop_replica(Side::New, &fixture.held(node.link, Side::New))).expect("dropped");
     assert!(fixture.grave(Side::New, "a").is_some());
     assert_eq!(fixture.replica_key(node.ino, Side::New), None);
     fixture.assert_clean();
@@ -140,8 +130,8 @@ fn what_was_decided_about_an_object_before_it_changed_is_void() {
     let before = fixture.held(node.link, Side::Old);
     let assert_ignored = || {
         run(fixture.mark_mismatched(node.link, Side::Old, &before.receipt, finding("a"))).expect("ignored");
-        run(fixture.drop_replica(Side::Old, &before, Some(TombstoneState::Pending))).expect("ignored");
-        let found = run(fixture.replaced_outside(Side::Old, &before, found_object(), BOTH, NOW));
+        run(fixture.drop_replica(Side::Old, &before)).expect("ignored");
+        let found = run(fixture.replaced_outside(Side::Old, &before, found_object(), NOW));
         assert_eq!(found.expect("ignored"), None);
         assert_eq!(fixture.held(node.link, Side::Old).state, ReplicaState::Copied);
         assert_eq!(fixture.findings(true, 9).expect("read"), []);
@@ -194,7 +184,7 @@ fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
         fixture.confirm(node.ino, side);
     }
     let held = fixture.held(node.link, Side::Old);
-    let taken = run(fixture.replaced_outside(Side::Old, &held, found_object(), BOTH, NOW)).expect("recorded");
+    let taken = run(fixture.replaced_outside(Side::Old, &held, found_object(), NOW)).expect("recorded");
     let node = taken.expect("nothing came in between");
     assert_eq!((node.version, node.size), (Version(2), 7));
     let replicas = fixture.replicas(node.link).expect("read");
@@ -207,40 +197,95 @@ fn what_someone_replaced_outside_is_a_new_version_for_the_other_side() {
 
 #[test]
 fn a_side_that_is_written_from_now_on_gets_what_the_mount_wrote_and_its_deletions() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::off();
     let scan = fixture.begin_scan();
     let listed = fixture.list(Ino::ROOT, &["listed"], Side::Old, &scan).remove(0);
     let (plain, other) = (fixture.make("plain", Kind::File), fixture.dir("other"));
     let inner = fixture.make("other/inner", Kind::File);
     for ino in [plain.ino, inner.ino] {
-        fixture.write_to(ino, OLD);
+        fixture.write(ino);
     }
     fixture.file("gone");
-    fixture.rm("gone", OLD).expect("removed");
-    run(fixture.set_slice(slice("other", Stage::Off), event("add"))).expect("set");
-    run(fixture.set_slice(slice("", Stage::DualWrite), event("stage"))).expect("set");
+    fixture.rm("gone").expect("removed");
+    fixture.stage("other", Stage::Off);
+    fixture.stage("", Stage::DualWrite);
     assert!(fixture.intent(plain.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.intent(listed.link, Side::New).expect("read"), None, "history is the backfill's");
     assert_eq!(fixture.intent(inner.link, Side::New).expect("read"), None, "another slice");
     assert_eq!(fixture.intent(other.link, Side::New).expect("read"), None);
     assert_eq!(fixture.grave(Side::New, "gone").expect("there").state, TombstoneState::Pending);
     let what: Vec<String> = fixture.events(9).expect("read").into_iter().map(|event| event.what).collect();
-    assert_eq!(what, ["stage", "add"]);
+    assert_eq!(what, ["/: dual-write", "/other: off"]);
     fixture.assert_clean();
 }
 
 #[test]
 fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
     let fixture = Fixture::new();
-    run(fixture.set_slice(slice("", Stage::Live), event("stage"))).expect("set");
+    fixture.stage("", Stage::Live);
     let (moved, waiting) = (fixture.file("a"), fixture.file("w"));
     fixture.confirm(moved.ino, Side::Old);
     fixture.mv("a", "b");
-    run(fixture.set_slice(slice("", Stage::Complete), event("stage"))).expect("set");
+    fixture.stage("", Stage::Complete);
     assert_eq!(fixture.intent(waiting.link, Side::Old).expect("read"), None);
     assert!(fixture.intent(moved.link, Side::Old).expect("read").is_some());
     assert!(fixture.intent(waiting.link, Side::New).expect("read").is_some());
     assert_eq!(fixture.slices().expect("read")[0].stage, Stage::Complete);
+}
+
+#[test]
+fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
+    let fixture = Fixture::new();
+    let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
+    Side::BOTH.map(|side| fixture.confirm(file.ino, side));
+    fixture.stage("b", Stage::Complete);
+    fixture.mv("a", "b/a");
+    run(fixture.intent_dropped(&fixture.intended(file.link, Side::Old))).expect("dropped");
+    fixture.write(file.ino);
+    assert_eq!(fixture.intent(file.link, Side::Old).expect("read"), None);
+    assert!(fixture.intent(file.link, Side::New).expect("read").is_some());
+    run(fixture.link(file.ino, Ino::ROOT, "further", NOW)).expect("linked");
+    let further = fixture.at("further").expect("there").link;
+    Side::BOTH.map(|side| fixture.intended(further, side));
+    fixture.assert_clean();
+}
+
+#[test]
+fn what_moved_to_where_a_side_is_not_written_is_deleted_there_once_the_other_one_has_it() {
+    let fixture = Fixture::new();
+    let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
+    Side::BOTH.map(|side| fixture.confirm(file.ino, side));
+    fixture.stage("b", Stage::Complete);
+    fixture.mv("a", "b/a");
+    let on_old = fixture.held(file.link, Side::Old);
+    fixture.write(file.ino);
+    assert!(run(fixture.leave(Side::Old, &on_old)).expect("read"), "it is the only one that is whole");
+    assert_eq!(fixture.held(file.link, Side::Old), on_old);
+    fixture.confirm(file.ino, Side::New);
+    assert!(!run(fixture.leave(Side::Old, &on_old)).expect("left"));
+    assert_eq!(fixture.replicas(file.link).expect("read").old, None);
+    let grave = fixture.grave(Side::Old, "a").expect("noted");
+    assert_eq!(grave.state, TombstoneState::Pending, "the slice of its old name still writes old");
+    fixture.assert_clean();
+}
+
+#[test]
+fn what_a_store_made_of_a_wrong_object_is_wrong_too() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    fixture.confirm(file.ino, Side::New);
+    let before = fixture.held(file.link, Side::New).receipt;
+    fixture.mv("a", "b");
+    run(fixture.mark_mismatched(file.link, Side::New, &before, finding("a"))).expect("marked");
+    let made_of = Some((file.link, before.etag));
+    let copy = NewReceipt { made_of, ..receipt_of(&fixture.at("b").expect("there"), "b") };
+    let outcome = run(fixture.receipt((file.ino, file.link), Side::New, copy)).expect("recorded");
+    assert_eq!(outcome, ReceiptOutcome::Behind);
+    assert_eq!(fixture.held(file.link, Side::New).state, ReplicaState::Mismatched);
+    fixture.intended(file.link, Side::New);
+    fixture.confirm(file.ino, Side::New);
+    assert_eq!(fixture.held(file.link, Side::New).state, ReplicaState::Copied, "sent from here");
+    fixture.assert_clean();
 }
 
 fn blocked(path: &str) -> NewFinding {
@@ -263,7 +308,7 @@ fn that_an_object_is_blocked_is_over_when_it_got_through_was_renamed_or_was_remo
     fixture.write(got_through.ino);
     assert_eq!(fixture.confirm(got_through.ino, Side::New), ReceiptOutcome::Satisfied);
     fixture.mv("b", "short");
-    fixture.rm("c", BOTH).expect("removed");
+    fixture.rm("c").expect("removed");
     assert_eq!(fixture.findings(false, 9).expect("read"), []);
     fixture.assert_clean();
 }
@@ -320,14 +365,14 @@ fn the_summary_counts() {
     fixture.dir("d");
     let (a, _) = (fixture.file("a"), fixture.file("b"));
     fixture.confirm(a.ino, Side::Old);
-    fixture.rm("b", NEW).expect("removed");
+    fixture.rm("b").expect("removed");
     let summary = fixture.summary().expect("read");
     assert_eq!((summary.files, summary.directories, summary.bytes), (1, 2, 10));
     let [old, new] = summary.sides;
-    assert_eq!((old.current, old.pending, old.deletions), (1, 0, 0));
+    assert_eq!((old.current, old.pending, old.deletions), (1, 0, 1));
     assert_eq!((new.current, new.pending, new.pending_bytes, new.deletions), (0, 1, 10, 1));
     assert_eq!(new.oldest_pending, Some(NOW));
-    run(fixture.commit(a.ino, Commit { size: 1, mtime: 0, ctime: 0, targets: NONE })).expect("committed");
+    run(fixture.commit(a.ino, Commit { size: 1, mtime: 0, ctime: 0 })).expect("committed");
     assert_eq!(fixture.summary().expect("read").sides[0].current, 0);
 }
 

@@ -41,7 +41,7 @@ fn a_deletion_that_is_confirmed_while_a_scan_runs_stays_for_that_scan() {
     let node = fixture.file("a");
     fixture.confirm(node.ino, Side::Old);
     let scan = fixture.begin_scan();
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     for side in Side::BOTH {
         fixture.deleted(side, "a");
     }

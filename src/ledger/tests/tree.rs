@@ -8,7 +8,7 @@ fn create_says_why_it_refuses() {
     let file = fixture.make("a", Kind::File);
     assert_eq!((file.version, file.size, file.origin), (Version::UNCOMMITTED, 0, Origin::Mount));
     let new = || NewNode { kind: Kind::File, attrs: ATTRS, now: NOW, target: None };
-    let create = |parent, name| kind_of(run(fixture.create(parent, name, new(), BOTH)));
+    let create = |parent, name| kind_of(run(fixture.create(parent, name, new())));
     assert_eq!(create(Ino::ROOT, "a"), LedgerErrorKind::Exists);
     assert_eq!(create(Ino(77_777), "b"), LedgerErrorKind::NotFound);
     assert_eq!(create(file.ino, "b"), LedgerErrorKind::NotADirectory);
@@ -20,7 +20,7 @@ fn a_change_in_a_directory_changes_its_times() {
     let dir = fixture.dir("d");
     assert!(dir.complete);
     let new = NewNode { kind: Kind::File, attrs: ATTRS, now: 5_000, target: None };
-    run(fixture.create(dir.ino, "a", new, BOTH)).expect("created");
+    run(fixture.create(dir.ino, "a", new)).expect("created");
     let dir = fixture.at("d").expect("there");
     assert_eq!((dir.attrs.mtime, dir.ctime), (5_000, 5_000));
 }
@@ -50,11 +50,11 @@ fn entries_come_by_position_and_go_on_behind_a_removed_one() {
         nodes.iter().map(|node| node.position).collect::<Vec<_>>()
     };
     assert_eq!(list(Position::START), names[..2]);
-    fixture.rm("a", BOTH).expect("removed");
+    fixture.rm("a").expect("removed");
     assert_eq!(list(names[1]), names[2..]);
     assert!(fixture.has_children(Ino::ROOT).expect("read"));
     for name in ["b", "c"] {
-        fixture.rm(name, BOTH).expect("removed");
+        fixture.rm(name).expect("removed");
     }
     assert!(!fixture.has_children(Ino::ROOT).expect("read"), "the root is not its own entry");
     assert_eq!(fixture.children(Ino::ROOT, Position::START, 10).expect("read"), []);
@@ -73,7 +73,7 @@ fn a_name_keeps_its_position_whatever_it_is_given_to() {
     assert_eq!(listed(), [format!("b{b}"), format!("c{a}"), format!("d{d}")], "an older one replaces {c}");
     fixture.mv("d", "b");
     assert_eq!(listed(), [format!("b{d}"), format!("c{a}")], "a younger one");
-    fixture.try_mv("b", "c", RenameMode::Exchange, BOTH).expect("exchanged");
+    fixture.try_mv("b", "c", RenameMode::Exchange).expect("exchanged");
     assert_eq!(listed(), [format!("b{a}"), format!("c{d}")]);
     fixture.mv("b", "e");
     assert_eq!(listed(), [format!("e{a}"), format!("c{d}")], "what only moves takes its position along");
@@ -88,15 +88,15 @@ fn attributes_of_a_committed_file_go_to_the_stores_and_access_times_do_not() {
         assert_eq!(fixture.confirm(node.ino, side), ReceiptOutcome::Satisfied);
     }
     let atime = AttrChange { atime: Some(9), ctime: 9, ..AttrChange::default() };
-    let node = run(fixture.set_attrs(node.ino, atime, BOTH)).expect("set");
+    let node = run(fixture.set_attrs(node.ino, atime)).expect("set");
     assert_eq!((node.atime, node.attr_version), (9, 0));
     assert_eq!(fixture.intent(node.link, Side::Old).expect("read"), None);
     let mode = AttrChange { mode: Some(0o600), ctime: 10, ..AttrChange::default() };
-    let node = run(fixture.set_attrs(node.ino, mode, BOTH)).expect("set");
+    let node = run(fixture.set_attrs(node.ino, mode)).expect("set");
     assert_eq!((node.attrs.mode, node.attr_version), (0o600, 1));
     assert!(fixture.intent(node.link, Side::Old).expect("read").is_some());
     assert_eq!(fixture.confirm(node.ino, Side::Old), ReceiptOutcome::Satisfied);
-    let dir = run(fixture.set_attrs(fixture.dir("d").ino, mode, BOTH)).expect("set");
+    let dir = run(fixture.set_attrs(fixture.dir("d").ino, mode)).expect("set");
     assert_eq!(fixture.intent(dir.link, Side::Old).expect("read"), None);
 }
 
@@ -120,13 +120,13 @@ fn rename_refuses_what_posix_refuses() {
         ("d", "x", RenameMode::Exchange, LedgerErrorKind::NotFound),
     ];
     for (from, to, mode, kind) in table {
-        assert_eq!(kind_of(fixture.try_mv(from, to, mode, BOTH)), kind, "{from} {to} {mode:?}");
+        assert_eq!(kind_of(fixture.try_mv(from, to, mode)), kind, "{from} {to} {mode:?}");
     }
     let same = fixture.mv("f", "f");
     assert_eq!((same.replaced, same.moved), (None, fixture.at("f").expect("there")));
     assert_eq!(kind_of(fixture.remove_dir("full")), LedgerErrorKind::NotEmpty);
     assert_eq!(kind_of(fixture.remove_dir("f")), LedgerErrorKind::NotADirectory);
-    assert_eq!(kind_of(fixture.rm("d", BOTH)), LedgerErrorKind::IsADirectory);
+    assert_eq!(kind_of(fixture.rm("d")), LedgerErrorKind::IsADirectory);
 }
 
 #[test]
@@ -187,7 +187,8 @@ fn the_tombstone_of_a_replaced_file_tells_its_replacement_what_it_replaces() {
     for side in Side::BOTH {
         fixture.confirm(target.ino, side);
     }
-    let renamed = fixture.try_mv("tmp", "target", RenameMode::Replace, OLD).expect("renamed");
+    fixture.stage("", Stage::Off);
+    let renamed = fixture.try_mv("tmp", "target", RenameMode::Replace).expect("renamed");
     let replaced = renamed.replaced.expect("it was there");
     assert_eq!(replaced.node.ino, target.ino);
     assert_eq!(renamed.moved.ino, tmp.ino);
@@ -248,7 +249,7 @@ fn exchanged_files_wait_for_each_other_and_end_up_under_their_own_keys() {
     for node in [&a, &b] {
         fixture.confirm(node.ino, Side::Old);
     }
-    let renamed = fixture.try_mv("a", "b", RenameMode::Exchange, BOTH).expect("exchanged");
+    let renamed = fixture.try_mv("a", "b", RenameMode::Exchange).expect("exchanged");
     assert_eq!((renamed.moved.ino, &*renamed.moved.name), (a.ino, "b"));
     assert_eq!(renamed.exchanged.expect("the other").ino, b.ino);
     assert_eq!(fixture.occupant(Side::Old, &key("b")).expect("read"), Some(b.link));
@@ -265,7 +266,7 @@ fn exchanged_files_wait_for_each_other_and_end_up_under_their_own_keys() {
 fn a_copy_that_was_overtaken_by_a_commit_is_not_committed_over_it() {
     let fixture = Fixture::new();
     let file = fixture.file("a");
-    let commit = |size| Commit { size, mtime: NOW, ctime: NOW, targets: BOTH };
+    let commit = |size| Commit { size, mtime: NOW, ctime: NOW };
     let next = run(fixture.commit_after(file.ino, file.version, move |_| commit(20))).expect("committed");
     assert_eq!(next, Some(file.version.next()));
     assert_eq!(run(fixture.commit_after(file.ino, file.version, move |_| commit(30))).expect("asked"), None);

@@ -9,11 +9,11 @@ fn new(name: &[u8], value: &[u8], mode: XattrMode) -> NewXattr {
 
 impl Fixture {
     fn set(&self, ino: Ino, name: &[u8], value: &[u8]) -> LedgerResult<()> {
-        run(self.set_xattr(ino, new(name, value, XattrMode::Set), 9, BOTH))
+        run(self.set_xattr(ino, new(name, value, XattrMode::Set), 9))
     }
 
     fn remove(&self, ino: Ino, name: &[u8]) -> LedgerResult<()> {
-        run(self.remove_xattr(ino, name, 9, BOTH))
+        run(self.remove_xattr(ino, name, 9))
     }
 
     fn value(&self, ino: Ino, name: &[u8]) -> Option<Vec<u8>> {
@@ -68,9 +68,8 @@ fn attributes_are_refused_with_the_reason() {
     let fixture = Fixture::new();
     let ino = fixture.file("f").ino;
     fixture.set(ino, b"user.a", b"1").expect("set");
-    let set = |name: &[u8], value: &[u8], mode| {
-        kind_of(run(fixture.set_xattr(ino, new(name, value, mode), 9, BOTH)))
-    };
+    let set =
+        |name: &[u8], value: &[u8], mode| kind_of(run(fixture.set_xattr(ino, new(name, value, mode), 9)));
     assert_eq!(set(b"user.a", b"2", XattrMode::Create), LedgerErrorKind::Exists);
     assert_eq!(set(b"user.b", b"2", XattrMode::Replace), LedgerErrorKind::NoAttribute);
     assert_eq!(set(b"user.b", &[0; 1100], XattrMode::Set), LedgerErrorKind::NoRoom);
@@ -91,7 +90,7 @@ fn attributes_survive_a_restart_and_a_rename_and_go_with_their_node() {
     fixture.mv("f", "d/g");
     fixture.reopen();
     assert_eq!(fixture.value(file, b"user.a").as_deref(), Some(b"1".as_slice()));
-    let removed = fixture.rm("d/g", BOTH).expect("removed");
+    let removed = fixture.rm("d/g").expect("removed");
     assert_eq!(removed.xattrs.get(b"user.a"), Some(b"1".as_slice()));
     assert_eq!(fixture.remove_dir("d").expect("removed").xattrs, removed.xattrs);
     for ino in [file, dir] {
@@ -130,7 +129,7 @@ fn attributes_that_were_read_from_a_store_are_taken_over_but_not_over_newer_ones
     let outside = FoundObject { etag: ETag::new("other"), ..found_object() };
     let ino = fixture.at("f").expect("there").ino;
     let held = fixture.held(LinkId::first(ino), Side::Old);
-    let taken = run(fixture.replaced_outside(Side::Old, &held, outside, BOTH, NOW)).expect("recorded");
+    let taken = run(fixture.replaced_outside(Side::Old, &held, outside, NOW)).expect("recorded");
     assert!(taken.is_some());
     assert!(fixture.xattrs(ino).expect("read").is_empty(), "another object has its own");
     fixture.assert_clean();
@@ -141,11 +140,11 @@ fn a_change_that_ends_privileges_takes_set_id_bits_and_the_capability() {
     let fixture = Fixture::new();
     let ino = fixture.confirmed("f").ino;
     let mode = AttrChange { mode: Some(0o6755), ctime: 5, ..AttrChange::default() };
-    run(fixture.set_attrs(ino, mode, BOTH)).expect("set");
+    run(fixture.set_attrs(ino, mode)).expect("set");
     fixture.set(ino, CAPABILITY, b"cap").expect("set");
     fixture.set(ino, b"user.a", b"1").expect("set");
     let change = AttrChange { uid: Some(7), privileges: Privileges::Drop, ctime: 6, ..AttrChange::default() };
-    let node = run(fixture.set_attrs(ino, change, BOTH)).expect("set");
+    let node = run(fixture.set_attrs(ino, change)).expect("set");
     assert_eq!((node.attrs.mode, node.attrs.uid), (0o755, 7));
     assert_eq!(fixture.value(ino, CAPABILITY), None);
     assert_eq!(fixture.value(ino, b"user.a").as_deref(), Some(b"1".as_slice()));
@@ -154,10 +153,10 @@ fn a_change_that_ends_privileges_takes_set_id_bits_and_the_capability() {
     fixture.confirm(ino, Side::Old);
     assert!(!fixture.wanted(ino));
     let change = AttrChange { privileges: Privileges::Drop, ctime: 7, ..AttrChange::default() };
-    run(fixture.set_attrs(ino, change, BOTH)).expect("set");
+    run(fixture.set_attrs(ino, change)).expect("set");
     assert!(fixture.wanted(ino));
     let dir = fixture.dir("d").ino;
-    run(fixture.set_attrs(dir, mode, BOTH)).expect("set");
-    let node = run(fixture.set_attrs(dir, change, BOTH)).expect("set");
+    run(fixture.set_attrs(dir, mode)).expect("set");
+    let node = run(fixture.set_attrs(dir, change)).expect("set");
     assert_eq!(node.attrs.mode, 0o6755, "on a directory they mean something else");
 }
