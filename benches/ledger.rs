@@ -4,20 +4,19 @@
 use std::sync::Arc;
 
 use bridgefs::clock::Clock;
-use bridgefs::ledger::{Commit, Ledger, LedgerMode, LedgerOptions, NewNode, Targets};
+use bridgefs::ledger::{Commit, Ledger, LedgerMode, LedgerOptions, NewNode};
 use bridgefs::object::{Attrs, Ino, Kind};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 
 const CALLERS: [usize; 3] = [1, 16, 128];
-const TARGETS: Targets = Targets { old: true, new: true };
 
 async fn files(ledger: &Ledger, count: usize) -> Vec<Ino> {
     let attrs = Attrs { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
     let mut inos = Vec::new();
     for i in 0..count {
         let new = NewNode { kind: Kind::File, attrs, now: 0, target: None };
-        let made = ledger.create(Ino::ROOT, &format!("file-{count}-{i}"), new, TARGETS).await;
+        let made = ledger.create(Ino::ROOT, &format!("file-{count}-{i}"), new).await;
         inos.push(made.expect("created").ino);
     }
     inos
@@ -25,7 +24,7 @@ async fn files(ledger: &Ledger, count: usize) -> Vec<Ino> {
 
 /// Every caller commits once, at the same time.
 async fn round(ledger: &Arc<Ledger>, inos: &[Ino]) {
-    let commit = Commit { size: 4096, mtime: 1, ctime: 1, targets: TARGETS };
+    let commit = Commit { size: 4096, mtime: 1, ctime: 1 };
     let callers: Vec<_> = inos
         .iter()
         .map(|ino| {

@@ -13,6 +13,7 @@ use super::checkpoint::Checkpointer;
 use super::lock::{StateLock, private_file};
 use super::readers::Readers;
 use super::scan::{Scan, Scans};
+use super::tombstones::Unsynced;
 use super::transaction::{Core, Counts, Durability, Tx};
 use super::writer::Writer;
 use super::{LedgerResult, meta, nodes, schema, slices};
@@ -27,6 +28,7 @@ pub struct Ledger {
     pub(super) writer: Writer,
     pub(super) readers: Readers,
     scans: Arc<Scans>,
+    pub(super) unsynced_tombstones: Arc<Unsynced>,
     counts: Arc<Counts>,
     bridge_id: String,
     _lock: StateLock,
@@ -91,9 +93,11 @@ impl Ledger {
         let counts = Arc::new(Counts::default());
         let checkpointer = Checkpointer::start(&path, options.mode)?;
         let readers = Readers::open(&path)?;
-        let core = Core::new(conn, Arc::clone(&scans), Arc::clone(&counts), checkpointer, &options)?;
+        let unsynced_tombstones = Arc::new(Unsynced::default());
+        let shared = (Arc::clone(&scans), Arc::clone(&unsynced_tombstones));
+        let core = Core::new(conn, shared, Arc::clone(&counts), checkpointer, &options)?;
         let writer = Writer::start(core, options.mode)?;
-        Ok(Ledger { writer, readers, scans, counts, bridge_id, _lock: lock })
+        Ok(Ledger { writer, readers, scans, unsynced_tombstones, counts, bridge_id, _lock: lock })
     }
 
     /// This bridge's own name, 128 random bits in hexadecimal, made when the ledger was.

@@ -2,6 +2,9 @@
 //! one that ends in a slash hides what stands below a directory that was removed or moved, for as long
 //! as single deletions or unmoved objects remain there, and goes with the last of them.
 
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::replicas::{key_at, occupant, side_number, side_of, stands_at};
@@ -40,6 +43,13 @@ impl Ledger {
     /// below something that is), or it is the old place of a node that was renamed.
     pub fn is_hidden(&self, side: Side, key: &Key) -> LedgerResult<bool> {
         self.read(|conn| is_hidden(conn, side, key.as_str()))
+    }
+
+    /// Durable barrier: what made this deletion necessary, an object that was moved for instance, is on the disk when
+    /// it answers. Else a power failure could leave a ledger that looks for what is deleted. Costs nothing if it is
+    /// there already.
+    pub async fn sync_tombstone(&self, seen: &Tombstone) -> LedgerResult<()> {
+        if self.unsynced_tombstones.0.lock().contains(&seen.stamp.0) { self.sync().await } else { Ok(()) }
     }
 
     /// Lazy. The store confirmed this deletion. Scans that run go on not believing the key. Nothing happens if what
@@ -98,6 +108,17 @@ impl Ledger {
     }
 }
 
+/// Tombstones that a power failure may take: those noted since the last sync, by their stamps.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced(Mutex<HashSet<i64>>);
+
+impl Unsynced {
+    /// Whatever was noted is on the disk.
+    pub(super) fn synced(&self) {
+        self.0.lock().clear();
+    }
+}
+
 /// How a deletion is noted on `side`: to be done, or only hidden while the side is not written.
 pub(super) fn state_on(targets: Targets, side: Side) -> TombstoneState {
     if targets.contains(side) { TombstoneState::Pending } else { TombstoneState::Deferred }
@@ -116,14 +137,16 @@ pub(super) fn bury(
     if stands_at(tx.conn, side, key)? {
         return Ok(());
     }
-    insert(tx.conn, side, key, etag, state, now)
+    let stamp = insert(tx.conn, side, key, etag, state, now)?;
+    tx.unsynced_tombstones.0.lock().insert(stamp);
+    Ok(())
 }
 
 /// Hides everything below the directory that had the path `prefix` (with its slash), if anything there
 /// still waits on `side`.
 pub(super) fn bury_prefix(conn: &Connection, side: Side, prefix: &str, now: NanoTime) -> LedgerResult<()> {
     if something_below(conn, side, prefix)? {
-        insert(conn, side, prefix, None, TombstoneState::Pending, now)?;
+        let _stamp = insert(conn, side, prefix, None, TombstoneState::Pending, now)?;
     }
     Ok(())
 }
@@ -137,23 +160,25 @@ fn insert(
     etag: Option<&ETag>,
     state: TombstoneState,
     now: NanoTime,
-) -> LedgerResult<()> {
+) -> LedgerResult<i64> {
     let sql = "INSERT INTO tombstones (side, key, covers, etag, attempts, due, since, state, stamp)
                VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6, random())
                ON CONFLICT (side, key) DO UPDATE SET
                    etag = excluded.etag,
                    last_etag = CASE WHEN excluded.etag IS NULL THEN coalesce(etag, last_etag) END,
                    attempts = 0, due = excluded.due, error = NULL,
-                   state = excluded.state, stamp = excluded.stamp";
-    conn.prepare_cached(sql)?.execute(params![
+                   state = excluded.state, stamp = excluded.stamp
+               RETURNING stamp";
+    let mut statement = conn.prepare_cached(sql)?;
+    let values = params![
         side_number(side),
         key,
         key.ends_with('/'),
         etag.map(ETag::as_str),
         now,
         state_number(state),
-    ])?;
-    Ok(())
+    ];
+    Ok(statement.query_row(values, |row| row.get(0))?)
 }
 
 /// What a deletion is not bound to, because it may have changed, is still the best guess of what stands there.

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::checkpoint::Checkpointer;
 use super::meta::InoReserve;
 use super::scan::Scans;
+use super::tombstones::Unsynced;
 use super::writer::Job;
 use super::{LedgerError, LedgerErrorKind, LedgerOptions, LedgerResult, Slice};
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) inos: &'a mut InoReserve,
     pub(super) scans: &'a Scans,
+    pub(super) unsynced_tombstones: &'a Unsynced,
     /// As they are in this transaction, if anybody has asked for them.
     pub(super) slices: &'a mut Option<Vec<Slice>>,
     /// The time of the transaction, for operations that are not told one.
@@ -51,6 +53,7 @@ pub(super) struct Core {
     conn: Connection,
     inos: InoReserve,
     scans: Arc<Scans>,
+    unsynced_tombstones: Arc<Unsynced>,
     slices: Option<Vec<Slice>>,
     counts: Arc<Counts>,
     checkpointer: Checkpointer,
@@ -74,7 +77,7 @@ enum Wrote {
 impl Core {
     pub(super) fn new(
         conn: Connection,
-        scans: Arc<Scans>,
+        (scans, unsynced_tombstones): (Arc<Scans>, Arc<Unsynced>),
         counts: Arc<Counts>,
         checkpointer: Checkpointer,
         options: &LedgerOptions,
@@ -84,6 +87,7 @@ impl Core {
             conn,
             inos,
             scans,
+            unsynced_tombstones,
             slices: None,
             counts,
             checkpointer,
@@ -140,6 +144,7 @@ impl Core {
                 conn: &self.conn,
                 inos: &mut self.inos,
                 scans: &self.scans,
+                unsynced_tombstones: &self.unsynced_tombstones,
                 slices: &mut self.slices,
                 now,
                 unsynced: self.unsynced,
@@ -204,6 +209,7 @@ impl Core {
             (Durability::Lazy, Wrote::Something) => self.unsynced = true,
             (Durability::Durable, Wrote::Something) => {
                 self.unsynced = false;
+                self.unsynced_tombstones.synced();
                 self.counts.syncs.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -75,7 +75,7 @@ impl Write<'_> {
 }
 
 /// What stands under a key, seen from one upload.
-enum Standing {
+pub(super) enum Standing {
     Nothing,
     /// This very upload, sent before; its answer was lost.
     Mine(ObjectInfo),
@@ -198,7 +198,7 @@ impl Bridge {
         BridgeError::from_store(side, error).on(key)
     }
 
-    async fn standing(&self, side: Side, key: &Key, mine: &OpId) -> BridgeResult<Standing> {
+    pub(super) async fn standing(&self, side: Side, key: &Key, mine: &OpId) -> BridgeResult<Standing> {
         let info = match self.handle(side).store.head(key).await {
             Ok(info) => info,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Standing::Nothing),

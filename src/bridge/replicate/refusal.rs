@@ -2,8 +2,9 @@
 //! fails again and again.
 
 use super::Outcome;
+use super::condition::Standing;
 use super::lane::STUCK_TRIES;
-use super::sync::Situation;
+use super::sync::{Made, Situation};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::ledger::{BlockReason, FindingKind, NewFinding};
 use crate::object::{LinkId, Side};
@@ -21,8 +22,13 @@ impl Bridge {
         let version = situation.node.version;
         match reason {
             BlockReason::Unsupported | BlockReason::Locked => {}
-            BlockReason::SourceLost => return self.lost_everywhere(side, situation, error).await,
-            BlockReason::GivenUp => {
+            BlockReason::SourceLost | BlockReason::GivenUp => {
+                if let Some(outcome) = self.find_again(situation).await? {
+                    return Ok(outcome);
+                }
+                if reason == BlockReason::SourceLost {
+                    return self.lost_everywhere(side, situation, error).await;
+                }
                 self.lost_here(&situation.node).await?;
                 return Ok(Outcome::Done);
             }
@@ -55,6 +61,35 @@ impl Bridge {
         }
         self.acks.wake(situation.node.ino);
         Ok(Outcome::Done)
+    }
+
+    /// A power failure takes what the ledger was told since its last sync: that a store has the content may be among it,
+    /// and here it is not kept longer than that. So before it is called lost, each store is asked for the upload that
+    /// brought it. `None`: it is nowhere.
+    async fn find_again(&self, lost: &Situation) -> BridgeResult<Option<Outcome>> {
+        let mut found = None;
+        for side in Side::BOTH {
+            let Some(_key) = self.replicator.locks.try_lock(side, &[&lost.key]) else {
+                return Ok(Some(Outcome::Later("its key is being changed")));
+            };
+            let is_same = |now: &Situation| now.key == lost.key && now.node.version == lost.node.version;
+            let Some(now) = self.situation(lost.node.link)?.filter(is_same) else {
+                return Ok(Some(Outcome::Done));
+            };
+            if now.occupants[side].is_some() {
+                continue;
+            }
+            match self.standing(side, &now.key, &self.op_id(&now.node)).await {
+                Ok(Standing::Mine(info)) => {
+                    found = Some(self.record_receipt(side, &now, info.etag, 0, Made::Found).await?);
+                }
+                Ok(Standing::Nothing | Standing::Ours(_) | Standing::Foreign(_)) => {}
+                // One that is not written need not be there to be asked.
+                Err(_) if !now.routing.route.writes(side) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     /// No store and no local file has the version any more. The other store's deletion or replacement has its own

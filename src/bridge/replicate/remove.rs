@@ -32,6 +32,7 @@ impl Bridge {
             self.ledger.tombstone_done(&tombstone).await?;
             return Ok(Outcome::Done);
         }
+        self.ledger.sync_tombstone(&tombstone).await?;
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
             Ok(()) => self.replicator.acceptance(side).accepted(),
             Err(error) if error.kind() == ErrorKind::Locked => {

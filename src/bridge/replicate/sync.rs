@@ -24,7 +24,7 @@ pub(super) struct Situation {
     pub(super) routing: Routing,
     pub(super) replicas: PerSide<Option<Replica>>,
     intents: PerSide<Option<Intent>>,
-    occupants: PerSide<Option<LinkId>>,
+    pub(super) occupants: PerSide<Option<LinkId>>,
 }
 
 /// The next step for a node on one store.
@@ -48,6 +48,8 @@ pub(super) enum Made<'a> {
     Sent(ContentDigest),
     /// The store made it of this one: it knows the bytes.
     Of(&'a Replica),
+    /// It was there, sent by us before.
+    Found,
 }
 
 impl Situation {
@@ -441,6 +443,7 @@ impl Bridge {
         let (content, made_of) = match made {
             Made::Sent(content) => (Some(content), None),
             Made::Of(replica) => (None, Some((replica.name, replica.receipt.etag.clone()))),
+            Made::Found => (None, None),
         };
         let digest = content.as_ref().map(|c| c.digest);
         // A first digest is wanted beside every other object of this content too, if need be on the other store.

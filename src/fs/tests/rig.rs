@@ -1,5 +1,6 @@
 //! A file system over the real bridge and two stores in memory that can fail.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -113,13 +114,38 @@ impl Rig {
 
     /// The process is gone from one moment to the next, and another one is started in its place.
     pub(super) async fn killed(self) -> Rig {
+        Rig::start(self.dead().await, journal(), 1 << 30).await
+    }
+
+    async fn dead(self) -> Around {
         let Rig { fs, bridge, cache, stores, faults, faulty, now, _tasks: tasks, dir } = self;
         let remains = Arc::downgrade(&bridge);
         drop((fs, bridge, cache, tasks));
         while remains.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
-        Rig::start(Around { stores, faults, faulty, now, dir }, journal(), 1 << 30).await
+        Around { stores, faults, faulty, now, dir }
+    }
+
+    /// The files of the ledger as they are now.
+    pub(super) fn ledger_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = ["ledger.db", "ledger.db-wal"].map(|name| self.dir.path().join(name));
+        files.map(|path| (path.clone(), std::fs::read(path).expect("read"))).into()
+    }
+
+    /// The power fails: of what the ledger was told since these files were as they are here nothing was synced, and
+    /// nothing of the cache.
+    pub(super) async fn lost_power(self, ledger: Vec<(PathBuf, Vec<u8>)>) -> Rig {
+        let around = self.dead().await;
+        // It is closed when SQLite has removed this.
+        while around.dir.path().join("ledger.db-shm").exists() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::remove_dir_all(around.dir.path().join("cache/blocks")).expect("removed");
+        for (path, content) in ledger {
+            std::fs::write(path, content).expect("written");
+        }
+        Rig::start(around, journal(), 1 << 30).await
     }
 
     /// Lets a second pass on the wall clock -> the time then.

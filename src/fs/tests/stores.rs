@@ -131,6 +131,24 @@ async fn what_is_renamed_to_where_old_is_not_written_any_more_leaves_nothing_und
     assert_eq!(kinds(&rig), []);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_both_stores_have_is_not_lost_with_the_receipts_that_a_power_failure_took() {
+    let rig = Rig::new().await;
+    let refuse = Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::Put]);
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.push(refuse.clone());
+    }
+    let ino = rig.file("f", b"acknowledged").await;
+    let synced = rig.ledger_files();
+    rig.faults.old.clear();
+    rig.faults.new.clear();
+    rig.settle().await;
+    let rig = rig.lost_power(synced).await;
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"acknowledged"[..]));
+    assert_eq!(rig.content(ino).await, b"acknowledged");
+    assert_eq!((kinds(&rig), rig.bridge.left().expect("read").blocked), (vec![], 0));
+}
+
 /// One object that was there before the bridge, without any metadata of ours.
 pub(super) async fn history(name: &str, content: &'static [u8]) -> (Rig, Ino) {
     let rig = Rig::over(name, content, &ObjectMeta::default()).await;

@@ -114,6 +114,27 @@ fn a_new_file_under_a_deleted_name_makes_the_deletion_void_when_it_arrives() {
     fixture.assert_clean();
 }
 
+#[test]
+fn what_is_deleted_because_it_was_moved_is_deleted_once_the_move_is_on_the_disk() {
+    let fixture = Fixture::new();
+    let (moved, removed) = (fixture.file("a"), fixture.file("r"));
+    for node in [&moved, &removed] {
+        fixture.confirm(node.ino, Side::Old);
+    }
+    fixture.rm("r").expect("removed");
+    fixture.mv("a", "b");
+    let syncs = || fixture.counters().syncs;
+    let before = syncs();
+    run(fixture.sync_tombstone(&fixture.grave(Side::Old, "r").expect("noted"))).expect("synced");
+    assert_eq!(syncs(), before, "its commit was synced");
+    fixture.confirm(moved.ino, Side::Old);
+    let grave = fixture.grave(Side::Old, "a").expect("noted");
+    for _ in 0..2 {
+        run(fixture.sync_tombstone(&grave)).expect("synced");
+        assert_eq!(syncs(), before + 1, "once");
+    }
+}
+
 fn locked() -> NewFinding {
     let detail = "locked".to_owned();
     NewFinding { kind: FindingKind::Blocked, side: Some(Side::Old), key: Some(key("a")), detail }

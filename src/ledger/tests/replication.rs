@@ -237,7 +237,9 @@ fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
 fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
     let fixture = Fixture::new();
     let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
-    Side::BOTH.map(|side| fixture.confirm(file.ino, side));
+    for side in Side::BOTH {
+        fixture.confirm(file.ino, side);
+    }
     fixture.stage("b", Stage::Complete);
     fixture.mv("a", "b/a");
     run(fixture.intent_dropped(&fixture.intended(file.link, Side::Old))).expect("dropped");
@@ -246,7 +248,9 @@ fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
     assert!(fixture.intent(file.link, Side::New).expect("read").is_some());
     run(fixture.link(file.ino, Ino::ROOT, "further", NOW)).expect("linked");
     let further = fixture.at("further").expect("there").link;
-    Side::BOTH.map(|side| fixture.intended(further, side));
+    for side in Side::BOTH {
+        fixture.intended(further, side);
+    }
     fixture.assert_clean();
 }
 
@@ -254,7 +258,9 @@ fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
 fn what_moved_to_where_a_side_is_not_written_is_deleted_there_once_the_other_one_has_it() {
     let fixture = Fixture::new();
     let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
-    Side::BOTH.map(|side| fixture.confirm(file.ino, side));
+    for side in Side::BOTH {
+        fixture.confirm(file.ino, side);
+    }
     fixture.stage("b", Stage::Complete);
     fixture.mv("a", "b/a");
     let on_old = fixture.held(file.link, Side::Old);

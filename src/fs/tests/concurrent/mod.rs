@@ -28,6 +28,8 @@ const READERS: usize = 4;
 /// Directories under `d`; all of a listing of the last one does not fit on one page of a store.
 const DIRECTORIES: usize = 3;
 const FILES_IN_THE_LAST: usize = 1100;
+/// The one that is a slice of its own, whose stage changes meanwhile.
+const FLIPPED: usize = 1;
 /// Names of each writer in each directory; every second one is there before the bridge is.
 const OWN_NAMES: usize = 3;
 
@@ -149,6 +151,8 @@ async fn run(seed: u64, ack: AckPolicy, weather: Weather) {
             [reader, tokio::spawn(asking.list(number % DIRECTORIES, random()))]
         })
         .collect();
+    let flipping =
+        tokio::spawn(programs::flip(Arc::clone(&rig.bridge), format!("d/{FLIPPED}"), Arc::clone(&over)));
     let changing: Vec<_> = (0..WRITERS)
         .map(|writer| {
             tokio::spawn(programs::change(Arc::clone(&rig.fs), Arc::clone(&world), writer, random()))
@@ -159,6 +163,7 @@ async fn run(seed: u64, ack: AckPolicy, weather: Weather) {
         task.await.expect("every change succeeds");
     }
     over.store(true, Ordering::SeqCst);
+    flipping.await.expect("every flip succeeds");
     for task in asking {
         task.await.expect("every answer is right");
     }

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::super::rig::ALICE;
 use super::name::{Asked, Name, Thing};
-use crate::bridge::BridgeErrorKind;
+use crate::bridge::{Bridge, BridgeErrorKind};
+use crate::clock::sleep;
 use crate::fs::{Access, FileInfo, Fs, Place, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::object::Ino;
+use crate::stage::Stage;
 
 const CHANGES: usize = 60;
 const MOVES: usize = 6;
@@ -132,7 +136,8 @@ pub(super) async fn change(fs: Arc<Fs>, world: Arc<World>, writer: usize, mut ra
             (0, _) => unlink(&fs, one).await,
             (1, _) => chmod(&fs, &thing, random.random_range(0o600..0o700)).await,
             (2..4, None) => link(&fs, one, other).await,
-            (2..4, Some(_)) if !Arc::ptr_eq(one, other) => {
+            // Not between slices in different stages.
+            (2..4, Some(_)) if !Arc::ptr_eq(one, other) && one.parent == other.parent => {
                 rename(&fs, one, other, RenameMode::Exchange).await;
             }
             _ => rename(&fs, one, other, RenameMode::Replace).await,
@@ -183,6 +188,19 @@ async fn rename(fs: &Arc<Fs>, from: &Name, to: &Name, mode: RenameMode) {
     fs.rename((from.parent, &from.name), (to.parent, &to.name), mode).await.expect("renamed");
     from.end();
     to.end();
+}
+
+/// Changes the stage of one directory again and again, and leaves it where both stores are written.
+pub(super) async fn flip(bridge: Arc<Bridge>, slice: String, over: Arc<AtomicBool>) {
+    use Stage::{Complete, DualWrite, Live, Off, RampDown, Shadow};
+    for stage in [Live, Complete, RampDown, Off, Shadow].into_iter().cycle() {
+        bridge.set_stage(&slice, stage, 50, "test", "test").await.expect("flipped");
+        if over.load(Ordering::SeqCst) {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    bridge.set_stage(&slice, DualWrite, 100, "test", "test").await.expect("flipped");
 }
 
 /// Moves a directory away and back, with all that others are doing in it.
