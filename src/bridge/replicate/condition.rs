@@ -151,14 +151,17 @@ impl Bridge {
                     e
                 }
                 Err(e) if e.kind() == ErrorKind::PreconditionFailed || e.kind() == ErrorKind::NotFound => e,
-                Err(e) => return Err(self.failed_write(side, key, e)),
+                Err(e) => {
+                    let failed = self.failed(side, key, write, e);
+                    return self.arrived_after_all(side, key, mine, write).await.ok_or(failed);
+                }
             };
             tracing::debug!(%side, %key, error = %refused, "something else stands there");
             let standing = self.standing(side, key, mine).await?;
             let was_asked = standing.replaced().is_some_and(|etag| asked == Condition::Matches(etag.clone()));
             if was_asked && refused.kind() != ErrorKind::Unsupported {
                 // What was expected does stand there, so it is the source of a copy that does not.
-                return Err(self.failed_write(side, key, refused));
+                return Err(self.failed(side, key, write, refused));
             }
             condition = match standing {
                 Standing::Nothing => {
@@ -174,7 +177,10 @@ impl Bridge {
                     if let Some(placed) = self.copied_before(side, (key, &info), write, mine).await? {
                         return Ok(placed);
                     }
-                    self.keep_aside(side, key, &info).await?;
+                    let is_lost_copy = self.is_lost_copy(side, key, &info).await;
+                    if !is_lost_copy.map_err(|e| BridgeError::from_store(side, e).on(key))? {
+                        self.keep_aside(side, key, &info).await?;
+                    }
                     Condition::Matches(info.etag)
                 }
             };
@@ -190,12 +196,64 @@ impl Bridge {
         Err(BridgeError::new(BridgeErrorKind::Unavailable, detail).on(key))
     }
 
+    /// What a copy has made whose answer was lost: later, what was copied may have moved on, and nothing would tell any
+    /// more whose the copy of an object from before the bridge is.
+    async fn arrived_after_all(
+        &self,
+        side: Side,
+        key: &Key,
+        mine: &OpId,
+        write: Write<'_>,
+    ) -> Option<Placed> {
+        if !write.is_copy() || self.replicator.doubtful_until(side, key).is_none() {
+            return None;
+        }
+        match self.standing(side, key, mine).await {
+            Ok(Standing::Mine(info)) => {
+                Some(Placed { meta_is_current: info.meta.user == write.meta().user, etag: info.etag })
+            }
+            Ok(Standing::Foreign(info)) => {
+                self.copied_before(side, (key, &info), write, mine).await.ok().flatten()
+            }
+            Ok(Standing::Nothing | Standing::Ours(_)) | Err(_) => None,
+        }
+    }
+
     /// A failed mutation; if its answer was lost it may still happen.
     pub(super) fn failed_write(&self, side: Side, key: &Key, error: StoreError) -> BridgeError {
         if error.may_yet_happen() {
-            self.replicator.doubt(side, key);
+            self.replicator.doubt(side, key, None);
         }
         BridgeError::from_store(side, error).on(key)
+    }
+
+    /// The same of a copy.
+    pub(super) fn failed_copy(
+        &self,
+        side: Side,
+        from: (&Key, &ETag),
+        to: &Key,
+        error: StoreError,
+    ) -> BridgeError {
+        if error.may_yet_happen() {
+            self.replicator.doubt(side, to, Some((from.0.clone(), from.1.clone())));
+        }
+        BridgeError::from_store(side, error).on(to)
+    }
+
+    fn failed(&self, side: Side, key: &Key, write: Write<'_>, error: StoreError) -> BridgeError {
+        match write {
+            Write::Copy(from, etag, _) => self.failed_copy(side, (from, etag), key, error),
+            Write::Put(..) | Write::Complete(..) => self.failed_write(side, key, error),
+        }
+    }
+
+    /// Whether what stands under `key` was made by a copy of ours whose answer was lost, and which nobody asks for any
+    /// more.
+    pub(super) async fn is_lost_copy(&self, side: Side, key: &Key, info: &ObjectInfo) -> StoreResult<bool> {
+        let Some((from, etag)) = self.replicator.lost_copy(side, key) else { return Ok(false) };
+        let copied = self.source_of(side, (&from, &etag), (key, info), None).await?;
+        Ok(copied.is_some())
     }
 
     pub(super) async fn standing(&self, side: Side, key: &Key, mine: &OpId) -> BridgeResult<Standing> {
@@ -225,28 +283,39 @@ impl Bridge {
         mine: &OpId,
     ) -> BridgeResult<Option<Placed>> {
         let Write::Copy(from, etag, _) = write else { return Ok(None) };
-        let failed = |e| BridgeError::from_store(side, e).on(key);
+        let source = self.source_of(side, (from, etag), (key, info), Some(mine)).await;
+        let source = source.map_err(|e| BridgeError::from_store(side, e).on(key))?;
+        Ok(source.map(|kept| Placed { etag: info.etag.clone(), meta_is_current: info.meta == kept }))
+    }
+
+    /// The metadata of what stands under `from`, if it is what was to be copied, and `info` is a copy of it.
+    async fn source_of(
+        &self,
+        side: Side,
+        (from, etag): (&Key, &ETag),
+        (key, info): (&Key, &ObjectInfo),
+        mine: Option<&OpId>,
+    ) -> StoreResult<Option<ObjectMeta>> {
         let source = match self.handle(side).store.head(from).await {
             Ok(source) => source,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed(e)),
+            Err(e) => return Err(e),
         };
         let (copied, kept) = (&info.meta, &source.meta);
-        let is_source =
-            source.etag == *etag || kept.user.get("bridgefs_op").is_some_and(|op| op == mine.as_str());
+        let op = kept.user.get("bridgefs_op").map(String::as_str);
+        // Who asks for nothing more only wants to know whose the bytes are.
+        let is_source = mine.is_none_or(|mine| source.etag == *etag || op == Some(mine.as_str()));
         let is_kept = copied.headers == kept.headers
             && copied.user.iter().all(|(name, value)| kept.user.get(name) == Some(value));
         if !is_source || !is_kept || source.size != info.size {
             return Ok(None);
         }
-        let wanted = match self.known_digest(mine) {
+        let wanted = match mine.and_then(|mine| self.known_digest(mine)) {
             Some(known) => known,
-            None => self.digest_object(side, from, &source).await.map_err(failed)?,
+            None => self.digest_object(side, from, &source).await?,
         };
-        if self.digest_object(side, key, info).await.map_err(failed)? != wanted {
-            return Ok(None);
-        }
-        Ok(Some(Placed { etag: info.etag.clone(), meta_is_current: copied == kept }))
+        let is_copy = self.digest_object(side, key, info).await? == wanted;
+        Ok(is_copy.then_some(source.meta))
     }
 
     /// Copies an object that came from elsewhere to a name beside it. What was acknowledged through the

@@ -84,6 +84,16 @@ enum Outcome {
     NotBefore(Instant),
 }
 
+/// A request whose answer was lost.
+#[derive(Debug)]
+struct Doubt {
+    /// When it can no longer take effect.
+    until: Instant,
+    /// If it was a copy: the object that it was to copy. A copy of what was there before the bridge says nowhere whose it
+    /// is.
+    copy_of: Option<(Key, ETag)>,
+}
+
 /// What the lanes share.
 #[derive(Debug)]
 pub(crate) struct Replicator {
@@ -96,8 +106,8 @@ pub(crate) struct Replicator {
     memory_units: u32,
     uploads_max: usize,
     late_request_max: Duration,
-    /// Keys with a request whose answer was lost, and until when it may still take effect.
-    doubtful: Mutex<HashMap<(Side, Key), Instant>>,
+    /// Keys with a request whose answer was lost.
+    doubtful: Mutex<HashMap<(Side, Key), Doubt>>,
     /// Requests of the process before this one may still take effect until then.
     doubt_after_start: Mutex<Option<Instant>>,
     acceptance: PerSide<Acceptance>,
@@ -187,11 +197,26 @@ impl Replicator {
     }
 
     /// The answer of a mutation of `key` was lost: it may still happen.
-    fn doubt(&self, side: Side, key: &Key) {
+    fn doubt(&self, side: Side, key: &Key, copy_of: Option<(Key, ETag)>) {
         let mut doubtful = self.doubtful.lock();
         let now = Instant::now();
-        doubtful.retain(|_, until| *until > now);
-        doubtful.insert((side, key.clone()), now + self.late_request_max);
+        doubtful.retain(|_, doubt| doubt.until > now);
+        let before = doubtful.remove(&(side, key.clone()));
+        let copy_of = copy_of.or_else(|| before.and_then(|before| before.copy_of));
+        doubtful.insert((side, key.clone()), Doubt { until: now + self.late_request_max, copy_of });
+    }
+
+    /// What the lost request for `key` was to copy there.
+    fn lost_copy(&self, side: Side, key: &Key) -> Option<(Key, ETag)> {
+        self.doubtful.lock().get(&(side, key.clone()))?.copy_of.clone()
+    }
+
+    /// Until when `key` may be needed to tell what a lost copy of it has made.
+    fn copied_until(&self, side: Side, key: &Key) -> Option<Instant> {
+        let doubtful = self.doubtful.lock();
+        let of_key = |doubt: &Doubt| doubt.copy_of.as_ref().is_some_and(|(from, _)| from == key);
+        let copies = doubtful.iter().filter(|((at, _), doubt)| *at == side && of_key(doubt));
+        copies.map(|(_, doubt)| doubt.until).max().filter(|until| *until > Instant::now())
     }
 
     /// Requests of the process before this one may still be on their way.
@@ -202,7 +227,7 @@ impl Replicator {
     /// Until when a lost request for `key` may still take effect.
     fn doubtful_until(&self, side: Side, key: &Key) -> Option<Instant> {
         let after_start = *self.doubt_after_start.lock();
-        let of_key = self.doubtful.lock().get(&(side, key.clone())).copied();
+        let of_key = self.doubtful.lock().get(&(side, key.clone())).map(|doubt| doubt.until);
         after_start.max(of_key).filter(|until| *until > Instant::now())
     }
 }

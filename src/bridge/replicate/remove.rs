@@ -32,6 +32,9 @@ impl Bridge {
             self.ledger.tombstone_done(&tombstone).await?;
             return Ok(Outcome::Done);
         }
+        if let Some(until) = self.replicator.copied_until(side, key) {
+            return Ok(Outcome::NotBefore(until));
+        }
         self.ledger.sync_tombstone(&tombstone).await?;
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
             Ok(()) => self.replicator.acceptance(side).accepted(),
@@ -112,7 +115,10 @@ impl Bridge {
             }
             Err(e) => return Err(e),
         };
-        if known.is_none_or(|etag| *etag == info.etag) || self.is_our_upload(side, key, &info).await? {
+        if known.is_none_or(|etag| *etag == info.etag)
+            || self.is_our_upload(side, key, &info).await?
+            || self.is_lost_copy(side, key, &info).await?
+        {
             return Ok(Remains::Object(info.etag));
         }
         let done =

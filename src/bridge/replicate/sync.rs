@@ -249,7 +249,7 @@ impl Bridge {
             }
             Err(error) => {
                 self.check_source(side, &situation, receipt).await?;
-                return Err(self.failed_write(side, &aside, error));
+                return Err(self.failed_copy(side, (&receipt.key, &receipt.etag), &aside, error));
             }
         };
         let receipt = Receipt { key: aside, etag, ..receipt.clone() };

@@ -43,13 +43,12 @@ enum Weather {
 
 impl Weather {
     fn rules(self) -> Vec<Rule> {
-        let changes = [Operation::Put, Operation::Delete, Operation::SetMeta];
+        let changes = [Operation::Put, Operation::Delete, Operation::SetMeta, Operation::Copy];
         match self {
             Weather::Fair => Vec::new(),
             Weather::Foul => vec![
                 Rule::always(Fault::FailAfter).on(&changes).sometimes(0.03),
                 Rule::always(Fault::Fail(ErrorKind::Throttled)).on(&changes).sometimes(0.03),
-                Rule::always(Fault::Fail(ErrorKind::Throttled)).on(&[Operation::Copy]).sometimes(0.05),
             ],
         }
     }
