@@ -179,10 +179,14 @@ impl Bridge {
         let expected = blocking(|| self.ledger.intent(node.link, side))?.is_some();
         // One that cannot be read now is looked at another time.
         let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
-        if expected || ours().await || blocking(|| self.cache.is_staged(node.ino)) {
+        if expected || ours().await {
             return Ok(node);
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
+        let _no_fill_ends = self.staging.outside.write().await;
+        if blocking(|| self.cache.is_staged(node.ino)) {
+            return Ok(node);
+        }
         let _route = self.flips.read().await;
         let targets = self.targets(key);
         let taken = self.ledger.replaced_outside(side, replica, found, targets, self.clock.now()).await?;

@@ -1,6 +1,7 @@
 //! Content on its way: brought in for writing, committed, handed to the replicator, turned into cache.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct StagingTable {
     files: Mutex<HashMap<Ino, Arc<Committed>>>,
     /// Since when an upload to a side finds the file changed after its commit, whenever it looks.
     overtaken: Mutex<HashMap<(LinkId, Side), Instant>>,
+    /// Held exclusively by who gives a file a new version that no staged file has: what an outsider wrote.
+    pub(crate) outside: tokio::sync::RwLock<()>,
 }
 
 /// The state of a staged file when its version was committed.
@@ -215,48 +218,59 @@ impl Bridge {
     pub async fn stage_within(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Lease> {
         match self.staged(content.ino())? {
             Some(lease) => Ok(lease),
-            None => self.fill(content, keep, at_limit).await.map(|(lease, _own)| lease),
+            None => {
+                let fill = self.fill(content, keep, at_limit).await?;
+                self.finish_fill(content.ino(), keep.min(content.size()), fill)
+            }
         }
     }
 
-    /// Brings a whole content into a staged file, unchanged, to be sent. `None`: a program was faster and is about to
-    /// change the file, or has begun to.
+    /// Brings a whole content into a staged file, unchanged, to be sent. `None`: it is not the file's content any
+    /// more, or a program was faster and is about to change it, or has begun to.
     pub(crate) async fn stage_to_send(&self, content: &Content) -> BridgeResult<Option<Lease>> {
         if self.staged(content.ino())?.is_some() {
             return Ok(None);
         }
-        let (lease, own) = self.fill(content, content.size(), AtLimit::Refuse).await?;
-        Ok(own.then_some(lease))
+        let fill = self.fill(content, content.size(), AtLimit::Refuse).await?;
+        // It took long: the file may have been written, sent, and let go of by now. Whoever commits has a staged file,
+        // and whoever takes in what an outsider wrote has `outside`: the version stays what is read here.
+        let _no_outsider = self.staging.outside.read().await;
+        let mut node = Ok(None);
+        let is_wanted = || {
+            node = self.ledger.node(content.ino());
+            matches!(&node, Ok(Some(node)) if node.version == content.version())
+        };
+        let lease = blocking(|| fill.finish_if(is_wanted)).map_err(failed_write)?;
+        node?;
+        Ok(lease)
     }
 
-    /// Answers the staged file, and whether it is the one that was filled here.
-    async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<(Lease, bool)> {
+    /// The first `keep` bytes of a content, on the local disk.
+    async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Fill> {
         self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
         self.reserve(keep, at_limit).await?;
-        let disk = |e| BridgeError::from_disk("write a staged file", e);
-        let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
+        let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(failed_write)?;
         let into = &fill;
         let spans = (0..keep.div_ceil(BLOCK_BYTES)).map(|index| async move {
             let bytes = self.block(content, index).await?;
             let wanted = (keep - index * BLOCK_BYTES).min(bytes.len() as u64);
             let bytes = bytes.slice(..usize::try_from(wanted).expect("no longer than the block"));
-            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(disk)
+            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(failed_write)
         });
         stream::iter(spans).buffer_unordered(FILL_AHEAD).try_collect::<Vec<()>>().await?;
-        self.finish_fill(content.ino(), keep, fill)
+        Ok(fill)
     }
 
-    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<(Lease, bool)> {
-        let (lease, own) =
-            blocking(|| fill.finish()).map_err(|e| BridgeError::from_disk("write a staged file", e))?;
+    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<Lease> {
+        let (lease, _own) = blocking(|| fill.finish()).map_err(failed_write)?;
         if lease.len() < keep {
             return Err(BridgeError::new(
                 BridgeErrorKind::Damaged,
                 format!("the staged file of {ino} is short"),
             ));
         }
-        Ok((lease, own))
+        Ok(lease)
     }
 
     /// Waits until `bytes` more may be staged.
@@ -344,6 +358,10 @@ impl Bridge {
         let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
         self.staging.promote_last(ino, &committed, promote)
     }
+}
+
+fn failed_write(error: io::Error) -> BridgeError {
+    BridgeError::from_disk("write a staged file", error)
 }
 
 #[cfg(test)]

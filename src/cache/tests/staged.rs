@@ -66,6 +66,21 @@ fn a_fill_appears_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_fill_that_is_not_wanted_any_more_leaves_nothing_and_is_not_asked_for_beside_another() {
+    let (dir, cache) = new_cache();
+    let filled = || {
+        let fill = cache.begin_fill(Ino(1), 3).unwrap();
+        fill.write_at(0, b"old").unwrap();
+        fill
+    };
+    assert!(filled().finish_if(|| false).unwrap().is_none());
+    assert_eq!((cache.staged_inos().unwrap(), cache.staged_bytes()), (vec![], 0));
+    assert_eq!(filled().finish_if(|| true).unwrap().expect("wanted").len(), 3);
+    assert!(filled().finish_if(|| panic!("the inode has a staged file")).unwrap().is_none());
+    assert_eq!(files_below(&dir.path().join("staged")).len(), 1);
+}
+
+#[test]
 fn a_fill_that_comes_second_is_thrown_away() {
     let (dir, cache) = new_cache();
     let fill = cache.begin_fill(Ino(1), 3).unwrap();
