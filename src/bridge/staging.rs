@@ -1,9 +1,10 @@
 //! Content on its way: brought in for writing, committed, handed to the replicator, turned into cache.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -73,12 +74,12 @@ impl Committed {
 
     #[cfg(test)]
     pub(crate) fn digested(&self) -> u64 {
-        self.digested.load(Ordering::Relaxed)
+        self.digested.load(atomic::Ordering::Relaxed)
     }
 
     /// A pass has got so far -> whether that is farther than any before.
     pub(crate) fn digested_up_to(&self, bytes: u64) -> bool {
-        self.digested.fetch_max(bytes, Ordering::Relaxed) < bytes
+        self.digested.fetch_max(bytes, atomic::Ordering::Relaxed) < bytes
     }
 }
 
@@ -220,7 +221,7 @@ impl Bridge {
             Some(lease) => Ok(lease),
             None => {
                 let fill = self.fill(content, keep, at_limit).await?;
-                self.finish_fill(content.ino(), keep.min(content.size()), fill)
+                self.finish_fill(content, keep.min(content.size()), fill)
             }
         }
     }
@@ -262,13 +263,18 @@ impl Bridge {
         Ok(fill)
     }
 
-    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<Lease> {
-        let (lease, _own) = blocking(|| fill.finish()).map_err(failed_write)?;
+    /// What was brought in whole is noted, so that it can be let go of if nobody changes it.
+    fn finish_fill(&self, content: &Content, keep: u64, fill: Fill) -> BridgeResult<Lease> {
+        let ino = content.ino();
+        let (lease, own) = blocking(|| fill.finish()).map_err(failed_write)?;
         if lease.len() < keep {
             return Err(BridgeError::new(
                 BridgeErrorKind::Damaged,
                 format!("the staged file of {ino} is short"),
             ));
+        }
+        if own && keep == content.size() {
+            self.staging.set(ino, content.version(), Fill::GENERATION, content.digest.as_deref().cloned());
         }
         Ok(lease)
     }
@@ -330,7 +336,7 @@ impl Bridge {
     }
 
     /// Turns a staged file into ordinary cache if a store has its content, no store waits for it, and
-    /// nobody uses or changed it; removes it if its node is gone.
+    /// nobody uses or changed it; removes it if its node is gone, or has a newer version.
     ///
     /// It never drops the only current copy: a receipt counts only for `node.version`, and a commit makes
     /// the next version with its intents in one transaction, so one of an older version leaves an intent
@@ -345,18 +351,29 @@ impl Bridge {
             self.staging.forget(ino);
             return Ok(());
         };
-        let Some(committed) = self.staging.get(ino).filter(|c| c.version == node.version) else {
-            return Ok(());
-        };
+        let Some(committed) = self.staging.get(ino) else { return Ok(()) };
+        let generation = committed.generation;
+        // Of what nobody has digested, because it never had to be sent, the blocks that were read are cache already.
+        let retire = || self.cache.retire(ino, generation).map_err(disk);
+        let promote = |digest| self.cache.promote(ino, node.version, digest, generation).map_err(disk);
+        match (committed.version.cmp(&node.version), committed.digest.get()) {
+            // What is committed here holds a lease until it is noted: the newer version is an outsider's, and this
+            // was brought in for a write that never came.
+            (Ordering::Less, _) => self.staging.promote_last(ino, &committed, retire),
+            (Ordering::Equal, _) if !self.is_safe_elsewhere(&node)? => Ok(()),
+            (Ordering::Equal, Some(digest)) => self.staging.promote_last(ino, &committed, || promote(digest)),
+            (Ordering::Equal, None) => self.staging.promote_last(ino, &committed, retire),
+            (Ordering::Greater, _) => Ok(()),
+        }
+    }
+
+    /// Whether a store has the version and none waits for it.
+    fn is_safe_elsewhere(&self, node: &Node) -> BridgeResult<bool> {
         let replicas = self.ledger.replicas(node.link)?;
-        let somewhere =
-            replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
+        let somewhere = replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, node)));
         // Not "on every side that is written now": history is only on old, and a store that cannot be
         // asked any more because its stage was left would keep the file staged for ever.
-        let everywhere = somewhere && !self.ledger.is_awaited(ino)?;
-        let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
-        let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
-        self.staging.promote_last(ino, &committed, promote)
+        Ok(somewhere && !self.ledger.is_awaited(node.ino)?)
     }
 }
 

@@ -33,7 +33,6 @@ pub use fill::Fill;
 use fill::{Covered, PartFile};
 use lease::Hold;
 pub use lease::Lease;
-pub(super) use outgoing::Refusal;
 pub use range::{FileEnd, Found, RangeChange, Region};
 pub use snapshot::Snapshot;
 pub use times::LiveTimes;

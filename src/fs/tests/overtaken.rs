@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::rig::Rig;
-use crate::bridge::{AckPolicy, BridgeSettings, Coherence};
-use crate::cache::Lease;
-use crate::fs::{Access, Truncate};
+use crate::bridge::{AckPolicy, BridgeErrorKind, BridgeSettings, Coherence};
+use crate::cache::{FileEnd, Lease, RangeChange};
+use crate::fs::{Access, HandleId, Place, Truncate};
 use crate::object::{Ino, Key};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
@@ -72,20 +72,72 @@ async fn content_that_is_brought_back_to_be_sent_does_not_come_in_place_of_a_new
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"newer"[..]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn content_that_is_brought_back_to_be_sent_does_not_come_in_place_of_an_outsiders() {
+/// Asks the stores again at each open.
+fn distrustful() -> BridgeSettings {
     let coherence = Coherence::Ttl(Duration::ZERO);
-    let settings = BridgeSettings { ack: AckPolicy::Journal, coherence, ..BridgeSettings::default() };
-    let rig = Rig::with(settings, 1 << 30).await;
-    let ino = stalling(&rig, b"before").await;
-    let task = brought_back(&rig, ino).await;
+    let op_deadline = Duration::from_millis(20);
+    BridgeSettings { ack: AckPolicy::Journal, coherence, op_deadline, ..BridgeSettings::default() }
+}
+
+/// Another program replaces the object in the old store, and the bridge sees it.
+async fn replace_behind_the_bridge(rig: &Rig, ino: Ino, content: &'static [u8]) {
     let key = Key::new("f").expect("a key");
     let meta = ObjectMeta::default();
-    rig.stores.old.put(&key, b"their own".as_slice().into(), &meta, &Condition::Always).await.expect("put");
+    rig.stores.old.put(&key, content.into(), &meta, &Condition::Always).await.expect("put");
     rig.tick();
-    assert_eq!(rig.bridge.open(ino).await.expect("opened").size(), 9, "it is taken in");
+    let pinned = rig.bridge.open(ino).await.expect("opened");
+    assert_eq!(pinned.size(), content.len() as u64, "it is taken in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_is_brought_back_to_be_sent_does_not_come_in_place_of_an_outsiders() {
+    let rig = Rig::with(distrustful(), 1 << 30).await;
+    let ino = stalling(&rig, b"before").await;
+    let task = brought_back(&rig, ino).await;
+    replace_behind_the_bridge(&rig, ino, b"their own").await;
     let_go_on(&rig);
     assert!(task.await.expect("no panic").is_none(), "it is not wanted any more");
+    assert_eq!(rig.content(ino).await, b"their own");
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"their own"[..]));
+}
+
+/// Brings the content in to be changed, which then is refused.
+async fn refused(rig: &Rig, handle: HandleId) {
+    let refused = rig.fs.change_range(handle, RangeChange::Allocate(FileEnd::Stays), 0, 1 << 20).await;
+    assert_eq!(refused.expect_err("too much").bridge_kind(), Some(BridgeErrorKind::NoSpace));
+    let refused = rig.fs.write(handle, Place::End, &vec![1; 1 << 20]).await;
+    assert_eq!(refused.expect_err("too much").bridge_kind(), Some(BridgeErrorKind::NoSpace));
+    assert_eq!(rig.cache.stats().staged_files, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_was_brought_in_and_not_changed_is_let_go_of_with_the_last_handle() {
+    let meta = ObjectMeta::default();
+    let rig = Rig::holding(distrustful(), 64 << 10, Some(("before", b"the bridge", &meta))).await;
+    let ours = rig.file("f", b"through it").await;
+    rig.settle().await;
+    let theirs = rig.fs.lookup(Ino::ROOT, "before").await.expect("asked").expect("there").ino;
+    for ino in [ours, theirs] {
+        let version = rig.bridge.node(ino).await.expect("read").expect("there").version;
+        let handle = rig.open(ino, Access::ReadWrite).await;
+        refused(&rig, handle).await;
+        rig.close(handle).await;
+        assert_eq!(rig.cache.stats().staged_files, 0);
+        assert_eq!(rig.bridge.node(ino).await.expect("read").expect("there").version, version);
+        assert_eq!(rig.content(ino).await.len(), 10);
+    }
+    assert_eq!(rig.bridge.left().expect("read").pending, 0, "nothing is sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_was_brought_in_and_not_changed_does_not_come_in_place_of_an_outsiders() {
+    let rig = Rig::with(distrustful(), 64 << 10).await;
+    let ino = rig.file("f", b"before").await;
+    rig.settle().await;
+    let handle = rig.open(ino, Access::ReadWrite).await;
+    replace_behind_the_bridge(&rig, ino, b"their own").await;
+    refused(&rig, handle).await;
+    rig.close(handle).await;
     assert_eq!(rig.content(ino).await, b"their own");
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"their own"[..]));
 }
