@@ -8,11 +8,15 @@ use tokio::task::JoinHandle;
 use super::rig::Rig;
 use crate::bridge::{AckPolicy, BridgeErrorKind, BridgeSettings, Coherence};
 use crate::cache::{FileEnd, Lease, RangeChange};
-use crate::fs::{Access, HandleId, Place, Truncate};
+use crate::clock::sleep;
+use crate::fs::{Access, HandleId, Place, SetAttrs, Truncate};
 use crate::object::{Ino, Key};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
 use crate::store::{Condition, ObjectMeta, Store};
+
+/// Longer than the longest pause before a commit is tried again.
+const LONG: Duration = Duration::from_secs(100);
 
 /// A file that is nowhere but on the stores, both of which stall in the middle of its content.
 async fn stalling(rig: &Rig, content: &[u8]) -> Ino {
@@ -140,4 +144,22 @@ async fn content_that_was_brought_in_and_not_changed_does_not_come_in_place_of_a
     rig.close(handle).await;
     assert_eq!(rig.content(ino).await, b"their own");
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"their own"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_by_path_while_the_last_writer_closes_reaches_the_stores() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"0123456789").await;
+    let handle = rig.open(ino, Access::Write).await;
+    rig.write(handle, 0, b"X").await;
+    // The steps of a `release`: the cut comes between them, and leaves its commit to whoever writes.
+    let file = rig.fs.files.remove(handle).expect("open");
+    rig.fs.commit_changes(&file.inode).await.expect("committed");
+    let cut = SetAttrs { size: Some(4), ..SetAttrs::default() };
+    assert_eq!(rig.fs.setattr(ino, None, cut).await.expect("cut").size, 4);
+    rig.fs.close(&file.inode, file.access).await;
+    drop(file);
+    sleep(LONG).await;
+    assert_eq!((rig.fs.unsettled(), rig.fs.open_inodes()), (vec![], 0), "nobody needs to write once more");
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"X123"[..]));
 }
