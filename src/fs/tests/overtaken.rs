@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::rig::Rig;
 use crate::bridge::{AckPolicy, BridgeErrorKind, BridgeSettings, Coherence};
 use crate::cache::{FileEnd, Lease, RangeChange};
-use crate::clock::sleep;
+use crate::clock::{sleep, timeout};
 use crate::fs::{Access, HandleId, Place, SetAttrs, Truncate};
 use crate::object::{Ino, Key};
 use crate::store::faulty::{Fault, Rule};
@@ -35,9 +35,12 @@ fn stall_bodies(rig: &Rig) {
 
 /// Until a call waits at a rule.
 async fn stalled(rig: &Rig) {
-    while rig.faults.old.stalled() + rig.faults.new.stalled() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let waiting = async {
+        while rig.faults.old.stalled() + rig.faults.new.stalled() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("it comes to that");
 }
 
 fn let_go_on(rig: &Rig) {
@@ -162,4 +165,32 @@ async fn a_cut_by_path_while_the_last_writer_closes_reaches_the_stores() {
     sleep(LONG).await;
     assert_eq!((rig.fs.unsettled(), rig.fs.open_inodes()), (vec![], 0), "nobody needs to write once more");
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"X123"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_under_way_while_another_program_writes_the_file_anew_has_the_present_content() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"before").await;
+    rig.settle().await;
+    let copy = rig.file("copy", b"").await;
+    rig.cache.forget(ino);
+    let (reader, target) = (rig.open(ino, Access::Read).await, rig.open(copy, Access::Write).await);
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.push(Rule::always(Fault::Stall).on(&[Operation::Get]));
+    }
+    let fs = Arc::clone(&rig.fs);
+    let read = tokio::spawn(async move { fs.read(reader, 0, 100).await });
+    let fs = Arc::clone(&rig.fs);
+    let copied = tokio::spawn(async move { fs.copy_range((reader, 0), (target, 0), 100).await });
+    stalled(&rig).await;
+    let writer = rig.opened(ino, Access::Write, Truncate::ToZero).await.handle;
+    rig.write(writer, 0, b"the present").await;
+    rig.fs.fsync(writer).await.expect("synced");
+    rig.stored("f").await.expect("both have it");
+    let_go_on(&rig);
+    assert_eq!(read.await.expect("no panic").expect("read"), &b"the present"[..]);
+    assert_eq!(copied.await.expect("no panic").expect("copied"), 11);
+    rig.close(target).await;
+    assert_eq!(rig.content(copy).await, b"the present");
+    assert_eq!(rig.bridge.findings(false, 10).expect("read"), [], "nobody is accused");
 }
