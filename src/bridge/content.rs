@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
-use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
+use crate::ledger::{FoundOn, Node, Origin, Replica};
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, Kind, PerSide, Side, Version};
 use crate::store::ErrorKind;
 
@@ -135,7 +135,6 @@ impl Bridge {
         let routing = self.routing(Some(&key));
         let Some(side) = routing.read_order(&node, &replicas).first().copied() else { return Ok(node) };
         let Some(replica) = &replicas[side] else { return Ok(node) };
-        let scan = self.ledger.begin_scan();
         let info = match self.handle(side).store.head(&replica.receipt.key).await {
             Ok(info) => info,
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -160,10 +159,8 @@ impl Bridge {
         let Ok(object) = self.found_with_target(side, &replica.receipt.key, &info).await else {
             return Ok(node);
         };
-        let found = Found { name: node.name.clone(), what: FoundKind::Object(object) };
         let on = FoundOn { side, origin, now: self.clock.now() };
-        let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
-        Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
+        Ok(self.ledger.looked_at(node.link, object, on).await?.unwrap_or(node))
     }
 
     /// Somebody replaced the object behind the mount. Unless content of ours is still on its way there,

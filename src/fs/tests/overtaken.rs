@@ -10,7 +10,8 @@ use crate::bridge::{AckPolicy, BridgeErrorKind, BridgeSettings, Coherence};
 use crate::cache::{FileEnd, Lease, RangeChange};
 use crate::clock::{sleep, timeout};
 use crate::fs::{Access, HandleId, Place, SetAttrs, Truncate};
-use crate::object::{Ino, Key};
+use crate::ledger::RenameMode;
+use crate::object::{Ino, Key, Position};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
 use crate::store::{Condition, ObjectMeta, Store};
@@ -193,4 +194,15 @@ async fn a_read_under_way_while_another_program_writes_the_file_anew_has_the_pre
     rig.close(target).await;
     assert_eq!(rig.content(copy).await, b"the present");
     assert_eq!(rig.bridge.findings(false, 10).expect("read"), [], "nobody is accused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_an_object_under_the_name_that_it_had_makes_no_name() {
+    let rig = Rig::over("f", b"before", &ObjectMeta::default()).await;
+    let listed = rig.bridge.list(Ino::ROOT, Position::START, 10).await.expect("listed").remove(0);
+    rig.fs.rename((Ino::ROOT, "f"), (Ino::ROOT, "g"), RenameMode::Replace).await.expect("renamed");
+    assert_eq!(rig.stored("f").await, None, "both stores have it under its new name");
+    let known = rig.bridge.look_again(listed.clone()).await.expect("asked");
+    assert!(rig.fs.lookup(Ino::ROOT, "f").await.expect("asked").is_none());
+    assert_eq!((known.ino, &*known.name), (listed.ino, "g"));
 }
