@@ -71,21 +71,29 @@ impl Bridge {
         if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
             return Ok(Some(node));
         }
-        let dir = match self.known(parent, name)? {
-            Known::Present(node) => return Ok(Some(node)),
-            Known::Absent => return Ok(None),
-            Known::NotYet(dir) => dir,
-        };
-        let key = self.child_key(parent, name)?;
-        // Most directories fit on one page: one request then answers for every name in it.
-        if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
-            match self.known(parent, name)? {
+        loop {
+            let dir = match self.known(parent, name)? {
                 Known::Present(node) => return Ok(Some(node)),
                 Known::Absent => return Ok(None),
-                Known::NotYet(_) => {}
+                Known::NotYet(dir) => dir,
+            };
+            let key = self.child_key(parent, name)?;
+            // Most directories fit on one page: one request then answers for every name in it.
+            if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
+                match self.known(parent, name)? {
+                    Known::Present(node) => return Ok(Some(node)),
+                    Known::Absent => return Ok(None),
+                    Known::NotYet(_) => {}
+                }
+            }
+            if let Some(node) = self.discover(&dir, name, &key).await? {
+                return Ok(Some(node));
+            }
+            // Nothing is under that key: but is it still the key of the name? Whatever moves is known before.
+            if self.child_key(parent, name)? == key {
+                return Ok(blocking(|| self.ledger.child(parent, name))?);
             }
         }
-        self.discover(&dir, name, &key).await
     }
 
     /// What is known of a name without asking a store. The directory is looked at before the name: one that somebody

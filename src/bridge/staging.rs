@@ -194,13 +194,15 @@ impl Bridge {
     /// The local file of a node whose content is not on every store yet.
     pub fn staged(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
         let lease = blocking(|| self.cache.lease(ino));
-        match lease.map_err(|e| BridgeError::from_disk("open a staged file", e))? {
-            Some(lease) if lease.is_condemned() => {
-                let detail = format!("the staged file of {ino} is damaged and could not be put away");
-                Err(BridgeError::new(BridgeErrorKind::Damaged, detail))
-            }
-            lease => Ok(lease),
-        }
+        lease.map_err(|e| BridgeError::from_disk("open a staged file", e))?.map(whole).transpose()
+    }
+
+    /// The same, but an empty one is made where there is none -> it, and whether it was made. Somebody else may bring
+    /// the content in at any moment, to send it.
+    pub fn staged_or_empty(&self, ino: Ino) -> BridgeResult<(Lease, bool)> {
+        let staged = blocking(|| self.cache.lease_or_stage_empty(ino));
+        let (lease, is_new) = staged.map_err(|e| BridgeError::from_disk("open a staged file", e))?;
+        Ok((whole(lease)?, is_new))
     }
 
     /// A new, empty staged file.
@@ -375,6 +377,14 @@ impl Bridge {
         // asked any more because its stage was left would keep the file staged for ever.
         Ok(somewhere && !self.ledger.is_awaited(node.ino)?)
     }
+}
+
+fn whole(lease: Lease) -> BridgeResult<Lease> {
+    if !lease.is_condemned() {
+        return Ok(lease);
+    }
+    let detail = format!("the staged file of {} is damaged and could not be put away", lease.ino());
+    Err(BridgeError::new(BridgeErrorKind::Damaged, detail))
 }
 
 fn failed_write(error: io::Error) -> BridgeError {

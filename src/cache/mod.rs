@@ -87,6 +87,11 @@ impl Cache {
         self.staged.create(ino)
     }
 
+    /// The staged file of an inode, made empty if it has none, and whether it was made.
+    pub fn lease_or_stage_empty(self: &Arc<Self>, ino: Ino) -> io::Result<(Lease, bool)> {
+        self.staged.lease_or_create(ino)
+    }
+
     /// The staged file of an inode, if it has one.
     pub fn lease(self: &Arc<Self>, ino: Ino) -> io::Result<Option<Lease>> {
         self.staged.lease(ino)

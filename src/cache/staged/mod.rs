@@ -149,12 +149,25 @@ impl StagedArea {
     }
 
     pub(super) fn create(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
-        let mut slots = self.settled(ino);
-        if slots.contains_key(&ino) {
+        if !self.occupy(ino) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the inode has a staged file"));
         }
-        slots.insert(ino, Slot::Busy);
-        drop(slots);
+        self.create_in_slot(ino)
+    }
+
+    pub(super) fn lease_or_create(self: &Arc<Self>, ino: Ino) -> io::Result<(Lease, bool)> {
+        loop {
+            if self.occupy(ino) {
+                return Ok((self.create_in_slot(ino)?, true));
+            }
+            if let Some(lease) = self.lease(ino)? {
+                return Ok((lease, false));
+            }
+        }
+    }
+
+    /// Makes an empty file, in a slot that was made busy for it.
+    fn create_in_slot(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
         match disk::create_new(&self.path(ino)) {
             Ok(file) => {
                 let content = Content::new(ino, 0, Charge::new(&self.budget, 0));

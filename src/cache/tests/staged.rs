@@ -81,6 +81,19 @@ fn a_fill_that_is_not_wanted_any_more_leaves_nothing_and_is_not_asked_for_beside
 }
 
 #[test]
+fn an_empty_file_is_made_unless_another_is_there_which_is_taken_then() {
+    let (_dir, cache) = new_cache();
+    let (made, is_new) = cache.lease_or_stage_empty(Ino(1)).unwrap();
+    assert!(is_new && made.is_empty());
+    made.append(b"brought in").unwrap();
+    let (taken, is_new) = cache.lease_or_stage_empty(Ino(1)).unwrap();
+    assert!(!is_new);
+    assert_eq!(taken.read_at(0, 100).unwrap(), "brought in");
+    drop((made, taken));
+    assert_eq!(cache.lease_or_stage_empty(Ino(1)).unwrap().0.len(), 10, "nobody has it open");
+}
+
+#[test]
 fn a_fill_that_comes_second_is_thrown_away() {
     let (dir, cache) = new_cache();
     let fill = cache.begin_fill(Ino(1), 3).unwrap();

@@ -14,7 +14,7 @@ use crate::ledger::RenameMode;
 use crate::object::{Ino, Key, Position};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
-use crate::store::{Condition, ObjectMeta, Store};
+use crate::store::{Condition, ErrorKind, ObjectMeta, Store};
 
 /// Longer than the longest pause before a commit is tried again.
 const LONG: Duration = Duration::from_secs(100);
@@ -168,32 +168,45 @@ async fn a_cut_by_path_while_the_last_writer_closes_reaches_the_stores() {
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"X123"[..]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_under_way_while_another_program_writes_the_file_anew_has_the_present_content() {
-    let rig = Rig::new().await;
-    let ino = rig.file("f", b"before").await;
-    rig.settle().await;
-    let copy = rig.file("copy", b"").await;
+/// Reads the file, or copies it into this one, while another program writes it anew -> what was read.
+async fn read_over(rig: &Rig, ino: Ino, copy: Option<Ino>) -> Vec<u8> {
     rig.cache.forget(ino);
-    let (reader, target) = (rig.open(ino, Access::Read).await, rig.open(copy, Access::Write).await);
+    let reader = rig.open(ino, Access::Read).await;
+    let target = rig.open(copy.unwrap_or(ino), Access::ReadWrite).await;
     for faults in [&rig.faults.old, &rig.faults.new] {
         faults.push(Rule::always(Fault::Stall).on(&[Operation::Get]));
     }
     let fs = Arc::clone(&rig.fs);
-    let read = tokio::spawn(async move { fs.read(reader, 0, 100).await });
-    let fs = Arc::clone(&rig.fs);
-    let copied = tokio::spawn(async move { fs.copy_range((reader, 0), (target, 0), 100).await });
-    stalled(&rig).await;
+    let read = tokio::spawn(async move {
+        if copy.is_none() {
+            return fs.read(reader, 0, 100).await;
+        }
+        fs.copy_range((reader, 0), (target, 0), 100).await?;
+        fs.read(target, 0, 100).await
+    });
+    stalled(rig).await;
     let writer = rig.opened(ino, Access::Write, Truncate::ToZero).await.handle;
     rig.write(writer, 0, b"the present").await;
     rig.fs.fsync(writer).await.expect("synced");
     rig.stored("f").await.expect("both have it");
-    let_go_on(&rig);
-    assert_eq!(read.await.expect("no panic").expect("read"), &b"the present"[..]);
-    assert_eq!(copied.await.expect("no panic").expect("copied"), 11);
-    rig.close(target).await;
-    assert_eq!(rig.content(copy).await, b"the present");
-    assert_eq!(rig.bridge.findings(false, 10).expect("read"), [], "nobody is accused");
+    let_go_on(rig);
+    let read = read.await.expect("no panic").expect("read").to_vec();
+    for handle in [reader, target, writer] {
+        rig.close(handle).await;
+    }
+    read
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_under_way_while_another_program_writes_the_file_anew_has_the_present_content() {
+    for copies in [false, true] {
+        let rig = Rig::new().await;
+        let ino = rig.file("f", b"before").await;
+        let copy = rig.file("copy", b"").await;
+        rig.settle().await;
+        assert_eq!(read_over(&rig, ino, copies.then_some(copy)).await, b"the present");
+        assert_eq!(rig.bridge.findings(false, 10).expect("read"), [], "nobody is accused");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,4 +218,36 @@ async fn a_look_at_an_object_under_the_name_that_it_had_makes_no_name() {
     let known = rig.bridge.look_again(listed.clone()).await.expect("asked");
     assert!(rig.fs.lookup(Ino::ROOT, "f").await.expect("asked").is_none());
     assert_eq!((known.ino, &*known.name), (listed.ino, "g"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_found_while_its_directory_is_renamed() {
+    let rig = Rig::over("a/f", b"before", &ObjectMeta::default()).await;
+    let dir = rig.fs.lookup(Ino::ROOT, "a").await.expect("asked").expect("there").ino;
+    let once = |fault, operation| Rule::always(fault).on(&[operation]).below("a/").within(0..1);
+    rig.faults.old.push(once(Fault::Fail(ErrorKind::Denied), Operation::List));
+    rig.faults.old.push(once(Fault::Stall, Operation::Head));
+    let fs = Arc::clone(&rig.fs);
+    let found = tokio::spawn(async move { fs.lookup(dir, "f").await });
+    stalled(&rig).await;
+    rig.fs.rename((Ino::ROOT, "a"), (Ino::ROOT, "b"), RenameMode::Replace).await.expect("renamed");
+    assert_eq!(rig.stored("a/f").await, None, "both stores have it under its new name");
+    let_go_on(&rig);
+    assert!(found.await.expect("no panic").expect("asked").is_some(), "it was there all the while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_store_that_is_asked_whether_the_name_of_a_link_is_free() {
+    let rig = Rig::over("d/x", b"before", &ObjectMeta::default()).await;
+    let dir = rig.fs.lookup(Ino::ROOT, "d").await.expect("asked").expect("there").ino;
+    let ino = rig.file("f", b"two names").await;
+    rig.faults.old.push(Rule::always(Fault::Stall).on(&[Operation::List]).below("d/"));
+    let fs = Arc::clone(&rig.fs);
+    let linked = tokio::spawn(async move { fs.link(ino, dir, "g").await });
+    stalled(&rig).await;
+    let shown = timeout(LONG, rig.fs.getattr(ino)).await.expect("it waits for nobody");
+    assert_eq!(shown.expect("there").nlink, 1);
+    assert_eq!(rig.content(ino).await, b"two names");
+    let_go_on(&rig);
+    assert_eq!(linked.await.expect("no panic").expect("linked").nlink, 2);
 }
