@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
-use crate::ledger::{Found, FoundKind, FoundOn, Node, Origin, Replica};
+use crate::ledger::{FoundOn, Node, Origin, Replica};
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, Kind, PerSide, Side, Version};
 use crate::store::ErrorKind;
 
@@ -135,7 +135,6 @@ impl Bridge {
         let routing = self.routing(Some(&key));
         let Some(side) = routing.read_order(&node, &replicas).first().copied() else { return Ok(node) };
         let Some(replica) = &replicas[side] else { return Ok(node) };
-        let scan = self.ledger.begin_scan();
         let info = match self.handle(side).store.head(&replica.receipt.key).await {
             Ok(info) => info,
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -160,10 +159,8 @@ impl Bridge {
         let Ok(object) = self.found_with_target(side, &replica.receipt.key, &info).await else {
             return Ok(node);
         };
-        let found = Found { name: node.name.clone(), what: FoundKind::Object(object) };
         let on = FoundOn { side, origin, now: self.clock.now() };
-        let nodes = self.ledger.adopt(node.parent, vec![found], on, scan.id()).await?;
-        Ok(nodes.into_iter().find(|n| n.ino == node.ino).unwrap_or(node))
+        Ok(self.ledger.looked_at(node.link, object, on).await?.unwrap_or(node))
     }
 
     /// Somebody replaced the object behind the mount. Unless content of ours is still on its way there,
@@ -179,10 +176,14 @@ impl Bridge {
         let expected = blocking(|| self.ledger.intent(node.link, side))?.is_some();
         // One that cannot be read now is looked at another time.
         let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
-        if expected || ours().await || blocking(|| self.cache.is_staged(node.ino)) {
+        if expected || ours().await {
             return Ok(node);
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
+        let _no_fill_ends = self.staging.outside.write().await;
+        if blocking(|| self.cache.is_staged(node.ino)) {
+            return Ok(node);
+        }
         let taken = self.ledger.replaced_outside(side, replica, found, self.clock.now()).await?;
         let Some(taken) = taken else { return Ok(node) };
         self.report_bypass(side, key, info, "It was taken as the next version of the file.").await?;

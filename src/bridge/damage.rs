@@ -128,10 +128,7 @@ impl Bridge {
         if node.version != Version::UNCOMMITTED {
             return Ok(());
         }
-        let lease = match self.staged(ino)? {
-            Some(lease) => lease,
-            None => self.stage_empty(ino)?,
-        };
+        let (lease, _is_new) = self.staged_or_empty(ino)?;
         self.commit(&lease, ContentTimes::of(&node)).await.map(|_version| ())
     }
 }

@@ -34,8 +34,25 @@ pub(crate) struct Discovery {
 /// A listing under way.
 #[derive(Debug, Default)]
 struct Progress {
-    next: Option<ListToken>,
+    /// Where it goes on, and on which store: tokens and order are each store's own.
+    next: Option<(Side, ListToken)>,
     pages: u64,
+}
+
+impl Progress {
+    /// The store to ask for the next page, and where it goes on there. A listing begins anew where the store that
+    /// it began on may not answer any more, as the stage was changed.
+    fn next_page(&mut self, routing: &Routing) -> (Side, Option<ListToken>) {
+        match &self.next {
+            Some((side, token)) if *side == routing.authority || routing.history_on_both => {
+                (*side, Some(token.clone()))
+            }
+            Some(_) | None => {
+                *self = Progress::default();
+                (routing.authority, None)
+            }
+        }
+    }
 }
 
 impl Discovery {
@@ -71,21 +88,29 @@ impl Bridge {
         if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
             return Ok(Some(node));
         }
-        let dir = match self.known(parent, name)? {
-            Known::Present(node) => return Ok(Some(node)),
-            Known::Absent => return Ok(None),
-            Known::NotYet(dir) => dir,
-        };
-        let key = self.child_key(parent, name)?;
-        // Most directories fit on one page: one request then answers for every name in it.
-        if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
-            match self.known(parent, name)? {
+        loop {
+            let dir = match self.known(parent, name)? {
                 Known::Present(node) => return Ok(Some(node)),
                 Known::Absent => return Ok(None),
-                Known::NotYet(_) => {}
+                Known::NotYet(dir) => dir,
+            };
+            let key = self.child_key(parent, name)?;
+            // Most directories fit on one page: one request then answers for every name in it.
+            if self.discovery.progress(parent).lock().await.pages == 0 && self.load_page(&dir).await.is_ok() {
+                match self.known(parent, name)? {
+                    Known::Present(node) => return Ok(Some(node)),
+                    Known::Absent => return Ok(None),
+                    Known::NotYet(_) => {}
+                }
+            }
+            if let Some(node) = self.discover(&dir, name, &key).await? {
+                return Ok(Some(node));
+            }
+            // Nothing is under that key: but is it still the key of the name? Whatever moves is known before.
+            if self.child_key(parent, name)? == key {
+                return Ok(blocking(|| self.ledger.child(parent, name))?);
             }
         }
-        self.discover(&dir, name, &key).await
     }
 
     /// What is known of a name without asking a store. The directory is looked at before the name: one that somebody
@@ -290,13 +315,10 @@ impl Bridge {
         let prefix = key.as_ref().map_or_else(String::new, Key::as_prefix);
         // Names that are removed while this page is on its way must not come back with it.
         let scan = self.ledger.begin_scan();
-        let request = ListRequest {
-            prefix: prefix.clone(),
-            one_level: true,
-            max_entries: PAGE_ENTRIES,
-            token: progress.next.clone(),
-        };
-        let (side, page) = match self.list_page(&routing, &request, progress.pages == 0).await {
+        let (side, token) = progress.next_page(&routing);
+        let request =
+            ListRequest { prefix: prefix.clone(), one_level: true, max_entries: PAGE_ENTRIES, token };
+        let (side, page) = match self.list_page(&routing, side, &request).await {
             Ok(page) => page,
             Err(e) => {
                 *progress = Progress::default();
@@ -308,7 +330,7 @@ impl Bridge {
         let on = FoundOn { side, origin: Origin::Listed, now: self.clock.now() };
         self.ledger.adopt(dir.ino, found, on, scan.id()).await?;
         progress.pages += 1;
-        progress.next = next;
+        progress.next = next.map(|token| (side, token));
         if progress.next.is_none() {
             self.ledger.directory_complete(dir.ino, scan.id(), self.clock.now()).await?;
             *progress = Progress::default();
@@ -317,30 +339,29 @@ impl Bridge {
         Ok(())
     }
 
-    /// One page from the authority; from the other store only where history is proven to be on both and
-    /// the listing has not begun on the first (tokens and order are each store's own).
+    /// One page from this store; from the other one only where history is proven to be on both and the listing
+    /// has not begun yet.
     async fn list_page(
         &self,
         routing: &Routing,
+        side: Side,
         request: &ListRequest,
-        first: bool,
     ) -> BridgeResult<(Side, ListPage)> {
-        let authority = routing.authority;
-        let patience = self.patience(authority, routing);
+        let patience = self.patience(side, routing);
         let answer = loop {
-            match self.handle(authority).store.list(request).await {
+            match self.handle(side).store.list(request).await {
                 Err(e) if patience.asks_again(&e).await => {}
                 answer => break answer,
             }
         };
         match answer {
-            Ok(page) => Ok((authority, page)),
-            Err(e) if e.kind().is_unknown() && routing.history_on_both && first => {
-                let other = routing.authority.other();
+            Ok(page) => Ok((side, page)),
+            Err(e) if e.kind().is_unknown() && routing.history_on_both && request.token.is_none() => {
+                let other = side.other();
                 let page = self.handle(other).store.list(request).await;
                 page.map(|page| (other, page)).map_err(|e| BridgeError::from_store(other, e))
             }
-            Err(e) => Err(BridgeError::from_store(routing.authority, e)),
+            Err(e) => Err(BridgeError::from_store(side, e)),
         }
     }
 
@@ -438,4 +459,40 @@ fn listed_object(object: &ListedObject) -> FoundObject {
     let etag = object.etag.clone().unwrap_or_else(|| crate::object::ETag::new(""));
     let xattrs = Xattrs::default();
     FoundObject { kind: Kind::File, target: None, size: object.size, etag, attrs, digest: None, xattrs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+    use crate::bridge::router::Router;
+    use crate::ledger::Slice;
+    use crate::object::Side;
+    use crate::stage::Stage;
+    use crate::store::ListToken;
+
+    #[test]
+    fn a_listing_goes_on_where_it_began_or_begins_anew() {
+        let next = |began: Side, stage: Stage, backfill_complete: bool| {
+            let slice =
+                Slice { prefix: String::new(), stage, read_percent: 100, since: 0, backfill_complete };
+            let token = ListToken("theirs".to_owned());
+            let mut progress = Progress { next: Some((began, token)), pages: 3 };
+            let (side, token) = progress.next_page(&Router::new(vec![slice]).routing(None));
+            assert_eq!(token.is_none(), progress.pages == 0);
+            (side, token.is_some())
+        };
+        let table = [
+            (Side::Old, Stage::DualWrite, false, (Side::Old, true)),
+            (Side::Old, Stage::Complete, true, (Side::Old, true)),
+            (Side::New, Stage::DualWrite, true, (Side::New, true)),
+            (Side::New, Stage::DualWrite, false, (Side::Old, false)),
+        ];
+        for (began, stage, backfill_complete, expected) in table {
+            assert_eq!(
+                next(began, stage, backfill_complete),
+                expected,
+                "{began} {stage} {backfill_complete}"
+            );
+        }
+    }
 }

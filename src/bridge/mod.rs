@@ -47,7 +47,7 @@ mod xattrs;
 
 pub use content::Content;
 pub use error::{BridgeError, BridgeErrorKind, BridgeResult};
-pub use names::{RenameDone, Unlinked};
+pub use names::{FreeName, RenameDone, Unlinked};
 pub use replicate::{BridgeTasks, Drained, Hold};
 pub use router::{Router, Routing};
 pub use settings::{AckPolicy, BridgeParts, BridgeSettings, Coherence, StoreHandle, UnprovenReads};

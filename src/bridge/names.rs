@@ -23,6 +23,14 @@ pub struct Unlinked {
     pub hold: Option<Hold>,
 }
 
+/// A name that nothing had when it was asked for, and that the stores can hold.
+#[derive(Debug)]
+pub struct FreeName {
+    parent: Ino,
+    name: String,
+    key: Key,
+}
+
 /// A rename that was done.
 #[derive(Debug)]
 pub struct RenameDone {
@@ -52,14 +60,20 @@ impl Bridge {
         Ok(node)
     }
 
-    /// Gives a file, or anything else that is no directory, a further name -> the node under that name. On
-    /// each store it becomes an object of its own, copied there from another name where that is possible.
-    pub async fn link(&self, ino: Ino, parent: Ino, name: &str) -> BridgeResult<Node> {
+    /// Asks the stores all that a further name for a node needs to be known.
+    pub async fn prepare_link(&self, ino: Ino, parent: Ino, name: &str) -> BridgeResult<FreeName> {
         let key = self.free_key(parent, name).await?;
         self.read_attrs(ino).await?;
+        Ok(FreeName { parent, name: name.to_owned(), key })
+    }
+
+    /// Gives a file, or anything else that is no directory, a further name -> the node under that name. On
+    /// each store it becomes an object of its own, copied there from another name where that is possible. Waits for
+    /// no store.
+    pub async fn link(&self, ino: Ino, to: FreeName) -> BridgeResult<Node> {
         self.replicator.quiet.disturbed(ino);
-        let node = self.ledger.link(ino, parent, name, self.clock.now()).await?;
-        self.wake_for(Some(&key));
+        let node = self.ledger.link(ino, to.parent, &to.name, self.clock.now()).await?;
+        self.wake_for(Some(&to.key));
         Ok(node)
     }
 

@@ -91,10 +91,7 @@ impl Bridge {
             after = last.ino;
             for node in &nodes {
                 debug_assert_eq!(node.version, Version::UNCOMMITTED);
-                let lease = match self.staged(node.ino)? {
-                    Some(lease) => lease,
-                    None => self.stage_empty(node.ino)?,
-                };
+                let (lease, _is_new) = self.staged_or_empty(node.ino)?;
                 self.commit(&lease, ContentTimes::of(node)).await?;
                 count += 1;
             }

@@ -1,8 +1,10 @@
 //! Content on its way: brought in for writing, committed, handed to the replicator, turned into cache.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -28,6 +30,8 @@ pub(crate) struct StagingTable {
     files: Mutex<HashMap<Ino, Arc<Committed>>>,
     /// Since when an upload to a side finds the file changed after its commit, whenever it looks.
     overtaken: Mutex<HashMap<(LinkId, Side), Instant>>,
+    /// Held exclusively by who gives a file a new version that no staged file has: what an outsider wrote.
+    pub(crate) outside: tokio::sync::RwLock<()>,
 }
 
 /// The state of a staged file when its version was committed.
@@ -70,12 +74,12 @@ impl Committed {
 
     #[cfg(test)]
     pub(crate) fn digested(&self) -> u64 {
-        self.digested.load(Ordering::Relaxed)
+        self.digested.load(atomic::Ordering::Relaxed)
     }
 
     /// A pass has got so far -> whether that is farther than any before.
     pub(crate) fn digested_up_to(&self, bytes: u64) -> bool {
-        self.digested.fetch_max(bytes, Ordering::Relaxed) < bytes
+        self.digested.fetch_max(bytes, atomic::Ordering::Relaxed) < bytes
     }
 }
 
@@ -190,13 +194,15 @@ impl Bridge {
     /// The local file of a node whose content is not on every store yet.
     pub fn staged(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
         let lease = blocking(|| self.cache.lease(ino));
-        match lease.map_err(|e| BridgeError::from_disk("open a staged file", e))? {
-            Some(lease) if lease.is_condemned() => {
-                let detail = format!("the staged file of {ino} is damaged and could not be put away");
-                Err(BridgeError::new(BridgeErrorKind::Damaged, detail))
-            }
-            lease => Ok(lease),
-        }
+        lease.map_err(|e| BridgeError::from_disk("open a staged file", e))?.map(whole).transpose()
+    }
+
+    /// The same, but an empty one is made where there is none -> it, and whether it was made. Somebody else may bring
+    /// the content in at any moment, to send it.
+    pub fn staged_or_empty(&self, ino: Ino) -> BridgeResult<(Lease, bool)> {
+        let staged = blocking(|| self.cache.lease_or_stage_empty(ino));
+        let (lease, is_new) = staged.map_err(|e| BridgeError::from_disk("open a staged file", e))?;
+        Ok((whole(lease)?, is_new))
     }
 
     /// A new, empty staged file.
@@ -215,48 +221,64 @@ impl Bridge {
     pub async fn stage_within(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Lease> {
         match self.staged(content.ino())? {
             Some(lease) => Ok(lease),
-            None => self.fill(content, keep, at_limit).await.map(|(lease, _own)| lease),
+            None => {
+                let fill = self.fill(content, keep, at_limit).await?;
+                self.finish_fill(content, keep.min(content.size()), fill)
+            }
         }
     }
 
-    /// Brings a whole content into a staged file, unchanged, to be sent. `None`: a program was faster and is about to
-    /// change the file, or has begun to.
+    /// Brings a whole content into a staged file, unchanged, to be sent. `None`: it is not the file's content any
+    /// more, or a program was faster and is about to change it, or has begun to.
     pub(crate) async fn stage_to_send(&self, content: &Content) -> BridgeResult<Option<Lease>> {
         if self.staged(content.ino())?.is_some() {
             return Ok(None);
         }
-        let (lease, own) = self.fill(content, content.size(), AtLimit::Refuse).await?;
-        Ok(own.then_some(lease))
+        let fill = self.fill(content, content.size(), AtLimit::Refuse).await?;
+        // It took long: the file may have been written, sent, and let go of by now. Whoever commits has a staged file,
+        // and whoever takes in what an outsider wrote has `outside`: the version stays what is read here.
+        let _no_outsider = self.staging.outside.read().await;
+        let mut node = Ok(None);
+        let is_wanted = || {
+            node = self.ledger.node(content.ino());
+            matches!(&node, Ok(Some(node)) if node.version == content.version())
+        };
+        let lease = blocking(|| fill.finish_if(is_wanted)).map_err(failed_write)?;
+        node?;
+        Ok(lease)
     }
 
-    /// Answers the staged file, and whether it is the one that was filled here.
-    async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<(Lease, bool)> {
+    /// The first `keep` bytes of a content, on the local disk.
+    async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Fill> {
         self.read_attrs(content.ino()).await?;
         let keep = keep.min(content.size());
         self.reserve(keep, at_limit).await?;
-        let disk = |e| BridgeError::from_disk("write a staged file", e);
-        let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(disk)?;
+        let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(failed_write)?;
         let into = &fill;
         let spans = (0..keep.div_ceil(BLOCK_BYTES)).map(|index| async move {
             let bytes = self.block(content, index).await?;
             let wanted = (keep - index * BLOCK_BYTES).min(bytes.len() as u64);
             let bytes = bytes.slice(..usize::try_from(wanted).expect("no longer than the block"));
-            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(disk)
+            blocking(|| into.write_at(index * BLOCK_BYTES, &bytes)).map_err(failed_write)
         });
         stream::iter(spans).buffer_unordered(FILL_AHEAD).try_collect::<Vec<()>>().await?;
-        self.finish_fill(content.ino(), keep, fill)
+        Ok(fill)
     }
 
-    fn finish_fill(&self, ino: Ino, keep: u64, fill: Fill) -> BridgeResult<(Lease, bool)> {
-        let (lease, own) =
-            blocking(|| fill.finish()).map_err(|e| BridgeError::from_disk("write a staged file", e))?;
+    /// What was brought in whole is noted, so that it can be let go of if nobody changes it.
+    fn finish_fill(&self, content: &Content, keep: u64, fill: Fill) -> BridgeResult<Lease> {
+        let ino = content.ino();
+        let (lease, own) = blocking(|| fill.finish()).map_err(failed_write)?;
         if lease.len() < keep {
             return Err(BridgeError::new(
                 BridgeErrorKind::Damaged,
                 format!("the staged file of {ino} is short"),
             ));
         }
-        Ok((lease, own))
+        if own && keep == content.size() {
+            self.staging.set(ino, content.version(), Fill::GENERATION, content.digest.as_deref().cloned());
+        }
+        Ok(lease)
     }
 
     /// Waits until `bytes` more may be staged.
@@ -314,7 +336,7 @@ impl Bridge {
     }
 
     /// Turns a staged file into ordinary cache if a store has its content, no store waits for it, and
-    /// nobody uses or changed it; removes it if its node is gone.
+    /// nobody uses or changed it; removes it if its node is gone, or has a newer version.
     ///
     /// It never drops the only current copy: a receipt counts only for `node.version`, and a commit makes
     /// the next version with its intents in one transaction, so one of an older version leaves an intent
@@ -329,19 +351,42 @@ impl Bridge {
             self.staging.forget(ino);
             return Ok(());
         };
-        let Some(committed) = self.staging.get(ino).filter(|c| c.version == node.version) else {
-            return Ok(());
-        };
+        let Some(committed) = self.staging.get(ino) else { return Ok(()) };
+        let generation = committed.generation;
+        // Of what nobody has digested, because it never had to be sent, the blocks that were read are cache already.
+        let retire = || self.cache.retire(ino, generation).map_err(disk);
+        let promote = |digest| self.cache.promote(ino, node.version, digest, generation).map_err(disk);
+        match (committed.version.cmp(&node.version), committed.digest.get()) {
+            // What is committed here holds a lease until it is noted: the newer version is an outsider's, and this
+            // was brought in for a write that never came.
+            (Ordering::Less, _) => self.staging.promote_last(ino, &committed, retire),
+            (Ordering::Equal, _) if !self.is_safe_elsewhere(&node)? => Ok(()),
+            (Ordering::Equal, Some(digest)) => self.staging.promote_last(ino, &committed, || promote(digest)),
+            (Ordering::Equal, None) => self.staging.promote_last(ino, &committed, retire),
+            (Ordering::Greater, _) => Ok(()),
+        }
+    }
+
+    /// Whether a store has the version and none waits for it.
+    fn is_safe_elsewhere(&self, node: &Node) -> BridgeResult<bool> {
         let replicas = self.ledger.replicas(node.link)?;
-        let somewhere =
-            replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)));
+        let somewhere = replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, node)));
         // Not "on every side that is written now": history is only on old, and a store that cannot be
         // asked any more because its stage was left would keep the file staged for ever.
-        let everywhere = somewhere && !self.ledger.is_awaited(ino)?;
-        let Some(digest) = committed.digest.get().filter(|_| everywhere) else { return Ok(()) };
-        let promote = || self.cache.promote(ino, node.version, digest, committed.generation).map_err(disk);
-        self.staging.promote_last(ino, &committed, promote)
+        Ok(somewhere && !self.ledger.is_awaited(node.ino)?)
     }
+}
+
+fn whole(lease: Lease) -> BridgeResult<Lease> {
+    if !lease.is_condemned() {
+        return Ok(lease);
+    }
+    let detail = format!("the staged file of {} is damaged and could not be put away", lease.ino());
+    Err(BridgeError::new(BridgeErrorKind::Damaged, detail))
+}
+
+fn failed_write(error: io::Error) -> BridgeError {
+    BridgeError::from_disk("write a staged file", error)
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ use blocks::{Adoption, Blocks, Limits, Name};
 use disk::{DiskOf, SpaceProbe};
 pub use error::{CacheError, NoSpace};
 pub use options::{CacheOptions, CacheStats, DiskSpace, KeepFree, Promotion};
+use staged::StagedArea;
 pub use staged::{FileEnd, Fill, Found, Lease, LiveTimes, RangeChange, Region, Snapshot};
-use staged::{Refusal, StagedArea};
 use volume::Layout;
 
 /// The cache directory of one bridge. That no second process uses it is the ledger's lock's concern.
@@ -85,6 +85,11 @@ impl Cache {
     /// A new, empty staged file; `AlreadyExists` if the inode has one.
     pub fn stage_empty(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
         self.staged.create(ino)
+    }
+
+    /// The staged file of an inode, made empty if it has none, and whether it was made.
+    pub fn lease_or_stage_empty(self: &Arc<Self>, ino: Ino) -> io::Result<(Lease, bool)> {
+        self.staged.lease_or_create(ino)
     }
 
     /// The staged file of an inode, if it has one.
@@ -138,11 +143,9 @@ impl Cache {
         content: &ContentDigest,
         generation: u64,
     ) -> io::Result<Promotion> {
-        let outgoing = match self.staged.take_out(ino, generation, content.size) {
+        let outgoing = match self.staged.take_out(ino, generation, Some(content.size)) {
             Ok(outgoing) => outgoing,
-            Err(Refusal::Leased) => return Ok(Promotion::Leased),
-            Err(Refusal::Changed) => return Ok(Promotion::Changed),
-            Err(Refusal::Absent) => return Ok(Promotion::Absent),
+            Err(refusal) => return Ok(refusal.into()),
         };
         let path = self.staged.path(ino);
         // Space that was taken beyond the end is of no use to a content that does not change.
@@ -151,6 +154,17 @@ impl Cache {
             Adoption::Moved => {}
             Adoption::Declined => drop(disk::remove(&path)?),
         }
+        outgoing.gone();
+        Ok(Promotion::Done)
+    }
+
+    /// Removes a staged file, which a store has, if it is still at this generation and nobody has it.
+    pub fn retire(&self, ino: Ino, generation: u64) -> io::Result<Promotion> {
+        let outgoing = match self.staged.take_out(ino, generation, None) {
+            Ok(outgoing) => outgoing,
+            Err(refusal) => return Ok(refusal.into()),
+        };
+        disk::remove(&self.staged.path(ino))?;
         outgoing.gone();
         Ok(Promotion::Done)
     }

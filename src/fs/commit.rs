@@ -1,5 +1,6 @@
 //! When content becomes a version: flush, fsync, and the commits that nobody waits for.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -105,17 +106,24 @@ impl Fs {
     pub(super) fn note_failed_commit(self: &Arc<Self>, inode: &InodeRef, error: &FsError) {
         tracing::error!(ino = %inode.ino(), %error, "changes of a closed file could not be committed; they are kept and tried again");
         self.failed_commits.fetch_add(1, Ordering::Relaxed);
-        let before = self.unsettled.lock().insert(inode.ino(), (inode.clone(), error.to_string()));
-        if before.is_none() {
-            tokio::spawn(Arc::clone(self).settle(inode.ino()));
-        }
+        self.settle_later(inode, Some(error.to_string()));
     }
 
     /// Keeps the staged changes of a closed file in view.
-    pub(super) fn keep_unsettled(&self, inode: &InodeRef) {
-        let mut unsettled = self.unsettled.lock();
-        let reason = || (inode.clone(), "closed before its changes were committed".to_owned());
-        unsettled.entry(inode.ino()).or_insert_with(reason);
+    pub(super) fn keep_unsettled(self: &Arc<Self>, inode: &InodeRef) {
+        self.settle_later(inode, None);
+    }
+
+    /// The only way into the table: whatever is in it is tried again.
+    fn settle_later(self: &Arc<Self>, inode: &InodeRef, error: Option<String>) {
+        match self.unsettled.lock().entry(inode.ino()) {
+            Entry::Occupied(mut known) => known.get_mut().1 = error.unwrap_or_else(|| known.get().1.clone()),
+            Entry::Vacant(vacant) => {
+                let reason = error.unwrap_or_else(|| "closed before its changes were committed".to_owned());
+                vacant.insert((inode.clone(), reason));
+                tokio::spawn(Arc::clone(self).settle(inode.ino()));
+            }
+        }
     }
 
     pub(super) fn forget_unsettled(&self, ino: Ino) {
@@ -137,7 +145,7 @@ impl Fs {
     }
 
     /// One more try for a closed file -> whether there is nothing left to do.
-    pub async fn try_settle(&self, ino: Ino) -> bool {
+    pub async fn try_settle(self: &Arc<Self>, ino: Ino) -> bool {
         let Some((inode, _)) = self.unsettled.lock().get(&ino).map(|(i, e)| (i.clone(), e.clone())) else {
             return true;
         };
@@ -151,7 +159,11 @@ impl Fs {
                 true
             }
             Err(error) => {
-                self.unsettled.lock().insert(ino, (inode, error.to_string()));
+                // If it was removed meanwhile there is nothing left to commit.
+                match self.unsettled.lock().get_mut(&ino) {
+                    Some((_, why)) => *why = error.to_string(),
+                    None => return true,
+                }
                 false
             }
         }

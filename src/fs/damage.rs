@@ -63,18 +63,11 @@ impl Fs {
     pub(super) async fn begin_anew(&self, inode: &InodeRef) -> FsResult<()> {
         let _alone = inode.changes.lock().await;
         let mut state = inode.state.write().await;
-        let lease = match self.bridge.staged(inode.ino())? {
-            Some(lease) => {
-                inode.touch(&lease, self.now());
-                disk::set_len(inode, &lease, 0)?;
-                lease
-            }
-            None => {
-                let lease = self.bridge.stage_empty(inode.ino())?;
-                inode.touch(&lease, self.now());
-                lease
-            }
-        };
+        let (lease, is_new) = self.bridge.staged_or_empty(inode.ino())?;
+        inode.touch(&lease, self.now());
+        if !is_new {
+            disk::set_len(inode, &lease, 0)?;
+        }
         inode.set_committed(Committed { generation: None, version: inode.committed().version });
         state.content = ContentState::Staged(lease);
         inode.end_damage();

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use super::handles::{FileHandle, HandleId};
-use super::inodes::ContentState;
+use super::inodes::{ContentState, OpenInode};
 use super::{Fs, FsError, FsResult, disk};
-use crate::bridge::AtLimit;
+use crate::bridge::{AtLimit, Content};
 use crate::cache::Lease;
 
 /// Where a write goes.
@@ -31,10 +31,19 @@ impl Place {
     }
 }
 
-/// What the read found the content in.
-enum Source {
-    Pinned(crate::bridge::Content),
+/// Where the content is that is read.
+pub(super) enum Source {
+    /// In this version: a read of it that fails is worth another look if the content is local by then.
+    Pinned(Content),
     Local(Lease),
+}
+
+pub(super) async fn source_of(inode: &OpenInode) -> FsResult<Source> {
+    match &inode.state.read().await.content {
+        ContentState::Clean(content) => Ok(Source::Pinned(content.clone())),
+        ContentState::Staged(lease) => Ok(Source::Local(lease.clone())),
+        ContentState::Idle => Err(FsError::BadHandle),
+    }
 }
 
 /// A write that is ready to be done: the content is local and there is room. Dropping it does nothing.
@@ -70,14 +79,15 @@ impl Fs {
     pub async fn read_unseen(&self, handle: HandleId, offset: u64, len: usize) -> FsResult<Bytes> {
         let file = self.files.get(handle)?;
         file.inode.check_whole()?;
-        let source = match &file.inode.state.read().await.content {
-            ContentState::Clean(content) => Source::Pinned(content.clone()),
-            ContentState::Staged(lease) => Source::Local(lease.clone()),
-            ContentState::Idle => return Err(FsError::BadHandle),
-        };
-        match source {
-            Source::Pinned(content) => self.ask(self.bridge.read(&content, offset, len)).await,
-            Source::Local(lease) => disk::read_at(&lease, offset, len),
+        loop {
+            match source_of(&file.inode).await? {
+                Source::Local(lease) => return disk::read_at(&lease, offset, len),
+                Source::Pinned(content) => match self.ask(self.bridge.read(&content, offset, len)).await {
+                    // Somebody else writes the file since, and the version may be nowhere any more.
+                    Err(_) if file.inode.lease().await.is_some() => {}
+                    answer => return answer,
+                },
+            }
         }
     }
 

@@ -106,13 +106,14 @@ impl Fs {
     pub async fn link(self: &Arc<Self>, ino: Ino, parent: Ino, name: &str) -> FsResult<FileInfo> {
         let (fs, name) = (Arc::clone(self), name.to_owned());
         let linking = async move {
+            let to = fs.bridge.prepare_link(ino, parent, &name).await?;
             let inode = fs.inodes.enter(ino);
-            // Its last name does not go meanwhile.
+            // Its last name does not go meanwhile. Who uses it waits as long: for no store.
             let state = inode.state.write().await;
             if state.orphan.is_some() {
                 return Err(FsError::not_found("its last name is gone"));
             }
-            fs.bridge.link(ino, parent, &name).await?;
+            fs.bridge.link(ino, to).await?;
             inode.quiet_until.end();
             drop(state);
             fs.getattr(ino).await

@@ -159,7 +159,7 @@ impl Fs {
     }
 
     /// One handle fewer. The last one gives the content back.
-    pub(super) async fn close(&self, inode: &InodeRef, access: Access) {
+    pub(super) async fn close(self: &Arc<Self>, inode: &InodeRef, access: Access) {
         let mut state = inode.state.write().await;
         state.handles = state.handles.saturating_sub(1);
         state.writers = state.writers.saturating_sub(usize::from(access.writes()));
@@ -170,7 +170,7 @@ impl Fs {
 
     /// Gives the content of an inode that nobody has open back to the bridge, unless it holds changes
     /// that could not be committed: those stay where they are.
-    pub(super) async fn let_go(&self, inode: &InodeRef, state: &mut State) {
+    pub(super) async fn let_go(self: &Arc<Self>, inode: &InodeRef, state: &mut State) {
         let had_name = state.orphan.is_none();
         let was_damaged = inode.end_damage();
         let last = state.orphan.as_ref().map(|orphan| overlay(&orphan.node, state));

@@ -2,6 +2,7 @@
 
 use super::handles::{FileHandle, HandleId};
 use super::inodes::ContentState;
+use super::io::{Source, source_of};
 use super::{Fs, FsError, FsResult, disk};
 use crate::bridge::{AtLimit, Content};
 use crate::cache::{Found, Lease, RangeChange, Region};
@@ -75,14 +76,18 @@ impl Fs {
         }
         let lease = self.make_staged(&target.inode, u64::MAX, AtLimit::Refuse).await?;
         self.note_read(&source.inode).await;
-        let pinned = match &source.inode.state.read().await.content {
-            ContentState::Staged(staged) => Err(staged.clone()),
-            ContentState::Clean(content) => Ok(content.clone()),
-            ContentState::Idle => return Err(FsError::BadHandle),
-        };
-        match pinned {
-            Err(staged) => self.copy_local(&target, &lease, (&staged, from), to, len).await,
-            Ok(content) => self.copy_fetched(&target, &lease, (&content, from), to, len).await,
+        loop {
+            match source_of(&source.inode).await? {
+                Source::Local(staged) => {
+                    return self.copy_local(&target, &lease, (&staged, from), to, len).await;
+                }
+                Source::Pinned(content) => {
+                    match self.copy_fetched(&target, &lease, (&content, from), to, len).await {
+                        Err(_) if source.inode.lease().await.is_some() => {}
+                        answer => return answer,
+                    }
+                }
+            }
         }
     }
 

@@ -26,21 +26,16 @@ impl Fs {
     /// The same for an open that throws the old content away: it is not even looked at.
     pub(super) async fn pin_empty(&self, inode: &OpenInode) -> FsResult<ContentState> {
         let ino = inode.ino();
-        let lease = match self.bridge.staged(ino)? {
-            Some(lease) => {
-                self.take_over(inode, &lease).await?;
-                inode.touch(&lease, self.now());
-                disk::set_len(inode, &lease, 0)?;
-                lease
-            }
-            None => {
-                let version = self.committed_version(ino).await?;
-                let lease = self.bridge.stage_empty(ino)?;
-                inode.set_committed(Committed { generation: None, version: Some(version) });
-                inode.touch(&lease, self.now());
-                lease
-            }
-        };
+        let version = self.committed_version(ino).await?;
+        let (lease, is_new) = self.bridge.staged_or_empty(ino)?;
+        if is_new {
+            inode.set_committed(Committed { generation: None, version: Some(version) });
+            inode.touch(&lease, self.now());
+        } else {
+            self.take_over(inode, &lease).await?;
+            inode.touch(&lease, self.now());
+            disk::set_len(inode, &lease, 0)?;
+        }
         Ok(ContentState::Staged(lease))
     }
 

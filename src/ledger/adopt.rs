@@ -7,7 +7,7 @@ use super::{
     Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
     paths, receipts, xattrs,
 };
-use crate::object::{Attrs, Ino, Kind, LinkId, Position, Version};
+use crate::object::{Attrs, Ino, Kind, LinkId, Position, Side, Version};
 
 /// One batch of found things.
 struct Adoption {
@@ -47,12 +47,33 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Lazy. What a store says of the object of a known name, wherever that stands in the tree by now: attributes
+    /// that were only listed become those that were read, if it is the very object that the ledger knows. Never
+    /// makes a name. Answers the node as it is then; `None` if the name is gone.
+    pub async fn looked_at(
+        &self,
+        name: LinkId,
+        object: FoundObject,
+        on: FoundOn,
+    ) -> LedgerResult<Option<Node>> {
+        self.lazy(move |tx| match nodes::named(tx.conn, name)? {
+            Some(node) => upgrade(tx, node, &object, on).map(Some),
+            None => Ok(None),
+        })
+        .await
+    }
+}
+
 impl Adoption {
     fn take(&self, tx: &mut Tx<'_>, found: &Found) -> LedgerResult<Option<Node>> {
         let hidden = self.is_hidden(tx, found)?;
         match (nodes::child(tx.conn, self.dir.ino, &found.name)?, hidden) {
             // What is hidden is another object; the node's own one, known by its tag, may stand elsewhere.
-            (Some(node), _) => self.upgrade(tx, node, found).map(Some),
+            (Some(node), _) => match &found.what {
+                FoundKind::Object(object) => upgrade(tx, node, object, self.on).map(Some),
+                FoundKind::Directory => Ok(Some(node)),
+            },
             (None, true) => Ok(None),
             (None, false) => self.insert(tx, found).map(Some),
         }
@@ -120,41 +141,40 @@ impl Adoption {
             checked_at: self.on.now,
         })
     }
+}
 
-    /// Attributes that were defaults are replaced by those that were read, if they are those of the very
-    /// object that the ledger knows.
-    fn upgrade(&self, tx: &mut Tx<'_>, mut node: Node, found: &Found) -> LedgerResult<Node> {
-        let FoundKind::Object(object) = &found.what else { return Ok(node) };
-        let guessed = match node.origin {
-            Origin::Listed | Origin::Unproven => node.kind != Kind::Directory,
-            Origin::Mount | Origin::Read => false,
-        };
-        if self.on.origin != Origin::Read || !guessed || !self.is_same(tx, &node, object)? {
-            return Ok(node);
-        }
-        node.kind = object.kind;
-        node.target.clone_from(&object.target);
-        // Attributes that were set through the mount meanwhile are newer than those of the store.
-        if node.attr_version == 0 {
-            node.attrs = object.attrs;
-            node.ctime = object.attrs.mtime;
-            xattrs::replace(tx.conn, node.ino, &object.xattrs)?;
-        }
-        node.origin = Origin::Read;
-        node.checked_at = self.on.now;
-        nodes::update(tx.conn, &node)?;
-        if let Some(digest) = &object.digest
-            && contents::digest(tx.conn, node.link, node.version)?.is_none()
-        {
-            contents::put_digest(tx.conn, node.ino, node.version, object.size, digest)?;
-        }
-        Ok(node)
+/// Attributes that were defaults are replaced by those that were read, if they are those of the very
+/// object that the ledger knows.
+fn upgrade(tx: &mut Tx<'_>, mut node: Node, object: &FoundObject, on: FoundOn) -> LedgerResult<Node> {
+    let guessed = match node.origin {
+        Origin::Listed | Origin::Unproven => node.kind != Kind::Directory,
+        Origin::Mount | Origin::Read => false,
+    };
+    if on.origin != Origin::Read || !guessed || !is_same(tx, &node, object, on.side)? {
+        return Ok(node);
     }
+    node.kind = object.kind;
+    node.target.clone_from(&object.target);
+    // Attributes that were set through the mount meanwhile are newer than those of the store.
+    if node.attr_version == 0 {
+        node.attrs = object.attrs;
+        node.ctime = object.attrs.mtime;
+        xattrs::replace(tx.conn, node.ino, &object.xattrs)?;
+    }
+    node.origin = Origin::Read;
+    node.checked_at = on.now;
+    nodes::update(tx.conn, &node)?;
+    if let Some(digest) = &object.digest
+        && contents::digest(tx.conn, node.link, node.version)?.is_none()
+    {
+        contents::put_digest(tx.conn, node.ino, node.version, object.size, digest)?;
+    }
+    Ok(node)
+}
 
-    fn is_same(&self, tx: &Tx<'_>, node: &Node, object: &FoundObject) -> LedgerResult<bool> {
-        Ok(match replicas::find(tx.conn, node.link, self.on.side)? {
-            Some(row) => row.etag == object.etag,
-            None => node.version == Version::FIRST && node.size == object.size,
-        })
-    }
+fn is_same(tx: &Tx<'_>, node: &Node, object: &FoundObject, side: Side) -> LedgerResult<bool> {
+    Ok(match replicas::find(tx.conn, node.link, side)? {
+        Some(row) => row.etag == object.etag,
+        None => node.version == Version::FIRST && node.size == object.size,
+    })
 }

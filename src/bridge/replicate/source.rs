@@ -241,7 +241,7 @@ impl Bridge {
 
     /// No staged file is left, so a store that has the version gives the content. `None`: a program has begun to
     /// change the file meanwhile; what it has written is not this version.
-    pub(super) async fn bring_back(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
+    pub(crate) async fn bring_back(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
         let content = self.open(ino).await?;
         let Some(lease) = self.stage_to_send(&content).await? else { return Ok(None) };
         let digest = match content.digest.as_deref() {

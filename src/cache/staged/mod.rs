@@ -33,7 +33,6 @@ pub use fill::Fill;
 use fill::{Covered, PartFile};
 use lease::Hold;
 pub use lease::Lease;
-pub(super) use outgoing::Refusal;
 pub use range::{FileEnd, Found, RangeChange, Region};
 pub use snapshot::Snapshot;
 pub use times::LiveTimes;
@@ -150,12 +149,25 @@ impl StagedArea {
     }
 
     pub(super) fn create(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
-        let mut slots = self.settled(ino);
-        if slots.contains_key(&ino) {
+        if !self.occupy(ino) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the inode has a staged file"));
         }
-        slots.insert(ino, Slot::Busy);
-        drop(slots);
+        self.create_in_slot(ino)
+    }
+
+    pub(super) fn lease_or_create(self: &Arc<Self>, ino: Ino) -> io::Result<(Lease, bool)> {
+        loop {
+            if self.occupy(ino) {
+                return Ok((self.create_in_slot(ino)?, true));
+            }
+            if let Some(lease) = self.lease(ino)? {
+                return Ok((lease, false));
+            }
+        }
+    }
+
+    /// Makes an empty file, in a slot that was made busy for it.
+    fn create_in_slot(self: &Arc<Self>, ino: Ino) -> io::Result<Lease> {
         match disk::create_new(&self.path(ino)) {
             Ok(file) => {
                 let content = Content::new(ino, 0, Charge::new(&self.budget, 0));
@@ -213,24 +225,47 @@ impl StagedArea {
 
     /// The end of a fill -> the staged file, and whether it is the one that was filled.
     fn adopt(fill: Fill) -> io::Result<(Lease, bool)> {
-        let Fill { area, ino, bytes, part, charge, .. } = fill;
+        let area = Arc::clone(&fill.area);
         loop {
-            let mut slots = area.settled(ino);
-            if let Entry::Vacant(vacant) = slots.entry(ino) {
-                vacant.insert(Slot::Busy);
-                break;
+            if area.occupy(fill.ino) {
+                return Ok((StagedArea::name(fill)?, true));
             }
-            drop(slots);
-            if let Some(lease) = area.lease(ino)? {
+            if let Some(lease) = area.lease(fill.ino)? {
                 return Ok((lease, false));
             }
         }
+    }
+
+    /// The end of a fill that only an inode without a staged file gets, and only if it is wanted then.
+    fn adopt_if(fill: Fill, is_wanted: impl FnOnce() -> bool) -> io::Result<Option<Lease>> {
+        let area = Arc::clone(&fill.area);
+        if !area.occupy(fill.ino) {
+            return Ok(None);
+        }
+        if !is_wanted() {
+            area.settle(fill.ino, None);
+            return Ok(None);
+        }
+        StagedArea::name(fill).map(Some)
+    }
+
+    /// Makes the slot of an inode that has no staged file busy -> false if it has one.
+    fn occupy(&self, ino: Ino) -> bool {
+        let mut slots = self.settled(ino);
+        let Entry::Vacant(vacant) = slots.entry(ino) else { return false };
+        vacant.insert(Slot::Busy);
+        true
+    }
+
+    /// Gives a fill its name, in a slot that was made busy for it.
+    fn name(fill: Fill) -> io::Result<Lease> {
+        let Fill { area, ino, bytes, part, charge, .. } = fill;
         let named = part.file.try_clone().and_then(|file| {
             fs::rename(&part.path, area.path(ino))?;
             Ok(file)
         });
         match named {
-            Ok(file) => Ok((area.settle_open(Arc::new(Content::new(ino, bytes, charge)), file), true)),
+            Ok(file) => Ok(area.settle_open(Arc::new(Content::new(ino, bytes, charge)), file)),
             Err(e) => {
                 area.settle(ino, None);
                 Err(e)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::content::Content;
 use super::{Slot, StagedArea};
+use crate::cache::Promotion;
 use crate::object::Ino;
 
 /// What stands in the way of a promotion.
@@ -12,6 +13,16 @@ pub(in crate::cache) enum Refusal {
     Leased,
     Changed,
     Absent,
+}
+
+impl From<Refusal> for Promotion {
+    fn from(refusal: Refusal) -> Promotion {
+        match refusal {
+            Refusal::Leased => Promotion::Leased,
+            Refusal::Changed => Promotion::Changed,
+            Refusal::Absent => Promotion::Absent,
+        }
+    }
 }
 
 /// A staged file that is on its way out: nobody can lease it. Dropped it is staged again, as it was.
@@ -27,7 +38,7 @@ impl StagedArea {
         &self,
         ino: Ino,
         generation: u64,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<Outgoing<'_>, Refusal> {
         let mut slots = self.settled(ino);
         let content = match slots.get(&ino) {
@@ -35,7 +46,7 @@ impl StagedArea {
             Some(Slot::Open { .. }) => return Err(Refusal::Leased),
             Some(Slot::Closed(content)) => Arc::clone(content),
         };
-        if content.stable() != Some(generation) || content.len() != size {
+        if content.stable() != Some(generation) || size.is_some_and(|size| content.len() != size) {
             return Err(Refusal::Changed);
         }
         slots.insert(ino, Slot::Busy);

@@ -66,6 +66,34 @@ fn a_fill_appears_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_fill_that_is_not_wanted_any_more_leaves_nothing_and_is_not_asked_for_beside_another() {
+    let (dir, cache) = new_cache();
+    let filled = || {
+        let fill = cache.begin_fill(Ino(1), 3).unwrap();
+        fill.write_at(0, b"old").unwrap();
+        fill
+    };
+    assert!(filled().finish_if(|| false).unwrap().is_none());
+    assert_eq!((cache.staged_inos().unwrap(), cache.staged_bytes()), (vec![], 0));
+    assert_eq!(filled().finish_if(|| true).unwrap().expect("wanted").len(), 3);
+    assert!(filled().finish_if(|| panic!("the inode has a staged file")).unwrap().is_none());
+    assert_eq!(files_below(&dir.path().join("staged")).len(), 1);
+}
+
+#[test]
+fn an_empty_file_is_made_unless_another_is_there_which_is_taken_then() {
+    let (_dir, cache) = new_cache();
+    let (made, is_new) = cache.lease_or_stage_empty(Ino(1)).unwrap();
+    assert!(is_new && made.is_empty());
+    made.append(b"brought in").unwrap();
+    let (taken, is_new) = cache.lease_or_stage_empty(Ino(1)).unwrap();
+    assert!(!is_new);
+    assert_eq!(taken.read_at(0, 100).unwrap(), "brought in");
+    drop((made, taken));
+    assert_eq!(cache.lease_or_stage_empty(Ino(1)).unwrap().0.len(), 10, "nobody has it open");
+}
+
+#[test]
 fn a_fill_that_comes_second_is_thrown_away() {
     let (dir, cache) = new_cache();
     let fill = cache.begin_fill(Ino(1), 3).unwrap();

@@ -6,6 +6,7 @@ mod damage;
 mod history;
 mod mapped;
 mod orphans;
+mod overtaken;
 mod privileges;
 mod ranges;
 mod rig;

@@ -27,6 +27,7 @@ struct Board {
     down: bool,
     rules: Vec<Active>,
     late: VecDeque<LateCall>,
+    stalled: usize,
     rng: SmallRng,
     last_id: u64,
 }
@@ -44,6 +45,22 @@ pub(super) struct Met {
     pub(super) fault: Fault,
 }
 
+/// Counts one that waits, until it is dropped.
+struct Stalled<'a>(&'a Faults);
+
+impl Stalled<'_> {
+    fn new(faults: &Faults) -> Stalled<'_> {
+        faults.board.lock().stalled += 1;
+        Stalled(faults)
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        self.0.board.lock().stalled -= 1;
+    }
+}
+
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let board = self.board.lock();
@@ -55,7 +72,8 @@ impl fmt::Debug for Faults {
 impl Faults {
     pub(super) fn new(seed: u64) -> Faults {
         let rng = SmallRng::seed_from_u64(seed);
-        let board = Board { down: false, rules: Vec::new(), late: VecDeque::new(), rng, last_id: 0 };
+        let (rules, late) = (Vec::new(), VecDeque::new());
+        let board = Board { down: false, rules, late, stalled: 0, rng, last_id: 0 };
         Faults { board: Arc::new(Mutex::new(board)), changes: watch::Sender::new(0) }
     }
 
@@ -130,9 +148,15 @@ impl Faults {
         Some(Met { rule: active.id, fault: active.rule.fault })
     }
 
+    /// How many calls and bodies wait for a rule to be taken away.
+    pub fn stalled(&self) -> usize {
+        self.board.lock().stalled
+    }
+
     /// Waits until the rule is taken away.
     pub(super) async fn until_gone(&self, rule: u64) {
         let mut changes = self.changes.subscribe();
+        let _stalled = Stalled::new(self);
         let is_there = || self.board.lock().rules.iter().any(|active| active.id == rule);
         while is_there() {
             changes.changed().await.expect("this handle holds the sender");

@@ -111,7 +111,11 @@ impl Run {
         let (from_full, to_full) = (from.full(), to.full());
         let Did::Yes(Some(node)) = self.find(&from_full).await? else { return Ok(()) };
         let what = format!("link of `{from_full}` to `{to_full}`");
-        let done = self.world.bridge().link(node.ino, parent, to.name).await;
+        let bridge = self.world.bridge();
+        let done = match bridge.prepare_link(node.ino, parent, to.name).await {
+            Ok(to) => bridge.link(node.ino, to).await,
+            Err(error) => Err(error),
+        };
         let Did::Yes(done) = self.judge(&what, done)? else { return Ok(()) };
         let modelled = self.tree.link(&from_full, &to_full);
         same(&what, done.as_ref().map(|_| ()).map_err(|kind| *kind), modelled)?;
