@@ -90,7 +90,7 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         given_up::lift(tx.conn, node)?;
     }
     let state =
-        if is_made_of_wrong(tx, side, new)? { ReplicaState::Mismatched } else { ReplicaState::Copied };
+        if is_made_of_wrong(tx, node, side, new)? { ReplicaState::Mismatched } else { ReplicaState::Copied };
     let row = ReplicaRow { state, ..row_of(node.link, new, &path) };
     let (node, row) = with_digest(tx, node, side, row, new)?;
     replicas::put(tx.conn, side, &row)?;
@@ -105,8 +105,10 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
             findings::close(tx.conn, FindingKind::Blocked, side, Some(path.as_str()))?;
             findings::close(tx.conn, FindingKind::Denied, side, None)?;
         }
-        // Renamed while it was on its way, and the store left meanwhile: nobody else asks for the move.
-        ReceiptOutcome::Behind if *key != path => intents::want(tx.conn, node.link, side, new.now)?,
+        // It may have been up to date before; or it was renamed on its way, and the store left meanwhile.
+        ReceiptOutcome::Behind if intents::find(tx.conn, node.link, side)?.is_none() => {
+            intents::want(tx.conn, node.link, side, new.now)?;
+        }
         ReceiptOutcome::Behind | ReceiptOutcome::Gone => {}
     }
     Ok(outcome)
@@ -151,10 +153,13 @@ fn is_better(before: &ReplicaRow, new: &NewReceipt, path: &Key) -> bool {
         && (before.version > new.receipt.version || is_home && before.version == new.receipt.version)
 }
 
-fn is_made_of_wrong(tx: &Tx<'_>, side: Side, new: &NewReceipt) -> LedgerResult<bool> {
-    let Some((name, etag)) = &new.made_of else { return Ok(false) };
-    let origin = replicas::find(tx.conn, *name, side)?;
-    Ok(origin.is_some_and(|row| row.etag == *etag && row.state == ReplicaState::Mismatched))
+/// Nearly always it was of the same name; but names may have changed numbers meanwhile.
+fn is_made_of_wrong(tx: &Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerResult<bool> {
+    let Some(etag) = &new.made_of else { return Ok(false) };
+    if let Some(row) = replicas::find(tx.conn, node.link, side)?.filter(|row| row.etag == *etag) {
+        return Ok(row.state == ReplicaState::Mismatched);
+    }
+    replicas::has_wrong(tx.conn, node.ino, side, etag)
 }
 
 fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {

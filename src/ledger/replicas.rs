@@ -10,7 +10,7 @@ use super::{
     Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, contents, findings,
     intents, nodes, paths,
 };
-use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
+use crate::object::{ETag, Ino, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
 impl Ledger {
     /// What each store confirmed of a node. The receipt's digest is given where the digest that is known
@@ -239,6 +239,13 @@ pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult
     let sql = "SELECT ino FROM replicas WHERE side = ?1 AND key = ?2 LIMIT 1";
     let mut statement = conn.prepare_cached(sql)?;
     Ok(statement.query_row(params![side_number(side), key], |row| row.get(0).map(LinkId)).optional()?)
+}
+
+/// Whether `side` has a wrong object with this tag under any name of the node.
+pub(super) fn has_wrong(conn: &Connection, ino: Ino, side: Side, etag: &ETag) -> LedgerResult<bool> {
+    let sql = "SELECT 1 FROM names n JOIN replicas r ON r.ino = n.link
+               WHERE n.ino = ?1 AND r.side = ?2 AND r.etag = ?3 AND r.state = 2";
+    Ok(conn.prepare_cached(sql)?.exists(params![ino.0, side_number(side), etag.as_str()])?)
 }
 
 /// The object at `key` is now that of `owner` (or of nobody in the tree): a replica that another node

@@ -49,7 +49,7 @@ impl Ledger {
     /// it answers. Else a power failure could leave a ledger that looks for what is deleted. Costs nothing if it is
     /// there already.
     pub async fn sync_tombstone(&self, seen: &Tombstone) -> LedgerResult<()> {
-        if self.unsynced_tombstones.0.lock().contains(&seen.stamp.0) { self.sync().await } else { Ok(()) }
+        if self.unsynced_tombstones.contains(seen.stamp) { self.sync().await } else { Ok(()) }
     }
 
     /// Lazy. The store confirmed this deletion. Scans that run go on not believing the key. Nothing happens if what
@@ -84,10 +84,14 @@ impl Ledger {
         .await
     }
 
-    /// Lazy. What comes to stand at `key` is to be deleted, unless a receipt says whose it is.
-    pub async fn bury_stray(&self, side: Side, key: &Key) -> LedgerResult<()> {
+    /// Lazy. What stands or comes to stand at `key` (the object `known`, if it is seen already) is to be deleted, unless
+    /// a receipt says whose it is.
+    pub async fn bury_stray(&self, side: Side, key: &Key, known: Option<ETag>) -> LedgerResult<()> {
         let key = key.clone();
-        self.lazy(move |tx| bury(tx, side, key.as_str(), None, TombstoneState::Pending, tx.now)).await
+        let bury = move |tx: &mut Tx<'_>| {
+            bury(tx, side, key.as_str(), known.as_ref(), TombstoneState::Pending, tx.now)
+        };
+        self.lazy(bury).await
     }
 
     /// Lazy. The store will not let go of the object: the name stays hidden, and a person is told. Nothing happens if
@@ -108,14 +112,25 @@ impl Ledger {
     }
 }
 
-/// Tombstones that a power failure may take: those noted since the last sync, by their stamps.
+/// Tombstones that a power failure may take: by their stamps those noted since the last sync, and all before the first
+/// one, because the run before this one need not have synced.
 #[derive(Debug, Default)]
-pub(super) struct Unsynced(Mutex<HashSet<i64>>);
+pub(super) struct Unsynced(Mutex<Option<HashSet<i64>>>);
 
 impl Unsynced {
+    fn note(&self, stamp: i64) {
+        if let Some(stamps) = self.0.lock().as_mut() {
+            stamps.insert(stamp);
+        }
+    }
+
+    fn contains(&self, stamp: Stamp) -> bool {
+        self.0.lock().as_ref().is_none_or(|stamps| stamps.contains(&stamp.0))
+    }
+
     /// Whatever was noted is on the disk.
     pub(super) fn synced(&self) {
-        self.0.lock().clear();
+        *self.0.lock() = Some(HashSet::new());
     }
 }
 
@@ -138,7 +153,7 @@ pub(super) fn bury(
         return Ok(());
     }
     let stamp = insert(tx.conn, side, key, etag, state, now)?;
-    tx.unsynced_tombstones.0.lock().insert(stamp);
+    tx.unsynced_tombstones.note(stamp);
     Ok(())
 }
 

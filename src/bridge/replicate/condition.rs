@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
+use super::Outcome;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::clock::Instant;
 use crate::ledger::Replica;
 use crate::object::{ETag, Key, OpId, Side};
 use crate::store::{
@@ -246,6 +248,28 @@ impl Bridge {
             Write::Copy(from, etag, _) => self.failed_copy(side, (from, etag), key, error),
             Write::Put(..) | Write::Complete(..) => self.failed_write(side, key, error),
         }
+    }
+
+    /// Nothing else could tell what a lost copy of this object has made, so before it goes that is noted: as something
+    /// to be deleted, which a write that replaces it knows. `Some`: it may still be made.
+    pub(super) async fn may_be_copied(&self, side: Side, key: &Key) -> BridgeResult<Option<Outcome>> {
+        for (copy, until) in self.replicator.lost_copies_of(side, key) {
+            if until > Instant::now() {
+                return Ok(Some(Outcome::NotBefore(until)));
+            }
+            match self.handle(side).store.head(&copy).await {
+                Ok(info) => {
+                    let is_ours = self.is_lost_copy(side, &copy, &info).await;
+                    if is_ours.map_err(|e| BridgeError::from_store(side, e).on(&copy))? {
+                        self.ledger.bury_stray(side, &copy, Some(info.etag)).await?;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(BridgeError::from_store(side, e).on(&copy)),
+            }
+            self.replicator.copy_found(side, &copy);
+        }
+        Ok(None)
     }
 
     /// Whether what stands under `key` was made by a copy of ours whose answer was lost, and which nobody asks for any

@@ -89,8 +89,8 @@ enum Outcome {
 struct Doubt {
     /// When it can no longer take effect.
     until: Instant,
-    /// If it was a copy: the object that it was to copy. A copy of what was there before the bridge says nowhere whose it
-    /// is.
+    /// If it was a copy, until it is known what stands under the key: the object that was to be copied. A copy of
+    /// what was there before the bridge says nowhere whose it is.
     copy_of: Option<(Key, ETag)>,
 }
 
@@ -200,7 +200,7 @@ impl Replicator {
     fn doubt(&self, side: Side, key: &Key, copy_of: Option<(Key, ETag)>) {
         let mut doubtful = self.doubtful.lock();
         let now = Instant::now();
-        doubtful.retain(|_, doubt| doubt.until > now);
+        doubtful.retain(|_, doubt| doubt.until > now || doubt.copy_of.is_some());
         let before = doubtful.remove(&(side, key.clone()));
         let copy_of = copy_of.or_else(|| before.and_then(|before| before.copy_of));
         doubtful.insert((side, key.clone()), Doubt { until: now + self.late_request_max, copy_of });
@@ -211,12 +211,19 @@ impl Replicator {
         self.doubtful.lock().get(&(side, key.clone()))?.copy_of.clone()
     }
 
-    /// Until when `key` may be needed to tell what a lost copy of it has made.
-    fn copied_until(&self, side: Side, key: &Key) -> Option<Instant> {
-        let doubtful = self.doubtful.lock();
+    /// It is known what stands under the key.
+    fn copy_found(&self, side: Side, key: &Key) {
+        if let Some(doubt) = self.doubtful.lock().get_mut(&(side, key.clone())) {
+            doubt.copy_of = None;
+        }
+    }
+
+    /// What lost copies of `key` may have made, and until when.
+    fn lost_copies_of(&self, side: Side, key: &Key) -> Vec<(Key, Instant)> {
         let of_key = |doubt: &Doubt| doubt.copy_of.as_ref().is_some_and(|(from, _)| from == key);
+        let doubtful = self.doubtful.lock();
         let copies = doubtful.iter().filter(|((at, _), doubt)| *at == side && of_key(doubt));
-        copies.map(|(_, doubt)| doubt.until).max().filter(|until| *until > Instant::now())
+        copies.map(|((_, to), doubt)| (to.clone(), doubt.until)).collect()
     }
 
     /// Requests of the process before this one may still be on their way.

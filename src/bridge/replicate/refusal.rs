@@ -5,7 +5,7 @@ use super::Outcome;
 use super::condition::Standing;
 use super::lane::STUCK_TRIES;
 use super::sync::{Made, Situation};
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, router};
 use crate::ledger::{BlockReason, FindingKind, NewFinding};
 use crate::object::{LinkId, Side};
 use crate::store::ErrorKind;
@@ -76,8 +76,12 @@ impl Bridge {
             let Some(now) = self.situation(lost.node.link)?.filter(is_same) else {
                 return Ok(Some(Outcome::Done));
             };
-            if now.occupants[side].is_some() {
+            if now.replica(side).is_some_and(|replica| router::is_current(replica, &now.node)) {
+                found = Some(Outcome::Done);
                 continue;
+            }
+            if now.occupants[side].is_some() {
+                return Ok(Some(Outcome::Later("another object must move away first")));
             }
             match self.standing(side, &now.key, &self.op_id(&now.node)).await {
                 Ok(Standing::Mine(info)) => {

@@ -32,8 +32,8 @@ impl Bridge {
             self.ledger.tombstone_done(&tombstone).await?;
             return Ok(Outcome::Done);
         }
-        if let Some(until) = self.replicator.copied_until(side, key) {
-            return Ok(Outcome::NotBefore(until));
+        if let Some(outcome) = self.may_be_copied(side, key).await? {
+            return Ok(outcome);
         }
         self.ledger.sync_tombstone(&tombstone).await?;
         match self.delete_object(side, key, tombstone.etag.as_ref()).await {
@@ -47,6 +47,7 @@ impl Bridge {
             // An upload whose answer was lost may still come: then it is deleted too.
             return Ok(Outcome::NotBefore(until));
         }
+        self.replicator.copy_found(side, key);
         self.ledger.tombstone_done(&tombstone).await?;
         Ok(Outcome::Done)
     }

@@ -186,6 +186,13 @@ impl Bridge {
                 if let Some(outcome) = self.make_room(side, situation).await? {
                     return Ok(outcome);
                 }
+                if let Some(outcome) = self.may_be_copied(side, &situation.key).await? {
+                    return Ok(outcome);
+                }
+                // What stood there may have moved away a moment ago.
+                if let Some(tombstone) = blocking(|| self.ledger.tombstone(side, &situation.key))? {
+                    self.ledger.sync_tombstone(&tombstone).await?;
+                }
                 if step == Step::Move {
                     self.move_object(side, situation).await
                 } else {
@@ -238,7 +245,7 @@ impl Bridge {
             return Ok(Outcome::Later("its object is being moved"));
         };
         // Noted first: a copy that arrives and is never confirmed is deleted again.
-        self.ledger.bury_stray(side, &aside).await?;
+        self.ledger.bury_stray(side, &aside, None).await?;
         let receipt = &replica.receipt;
         let store = &self.handle(side).store;
         let etag = match store.copy(&receipt.key, &receipt.etag, &aside, &Condition::Always).await {
@@ -254,9 +261,11 @@ impl Bridge {
         };
         let receipt = Receipt { key: aside, etag, ..receipt.clone() };
         let now = self.clock.now();
-        let made_of = Some((occupant, replica.receipt.etag.clone()));
+        let made_of = Some(replica.receipt.etag.clone());
         let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, made_of, now };
         self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
+        // What was noted first may be on the disk, and nothing else would say whose the object is.
+        self.ledger.sync().await?;
         self.replicator.wake_all();
         Ok(Outcome::Done)
     }
@@ -442,7 +451,7 @@ impl Bridge {
         let node = &situation.node;
         let (content, made_of) = match made {
             Made::Sent(content) => (Some(content), None),
-            Made::Of(replica) => (None, Some((replica.name, replica.receipt.etag.clone()))),
+            Made::Of(replica) => (None, Some(replica.receipt.etag.clone())),
             Made::Found => (None, None),
         };
         let digest = content.as_ref().map(|c| c.digest);
@@ -454,6 +463,7 @@ impl Bridge {
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, made_of, now: self.clock.now() };
         self.replicator.acceptance(side).accepted();
+        self.replicator.copy_found(side, &situation.key);
         match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),

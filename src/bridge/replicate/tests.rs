@@ -12,14 +12,14 @@ use crate::bridge::{
 };
 use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
 use crate::clock::{Clock, Instant, sleep, timeout};
-use crate::ledger::{Ledger, LedgerMode, LedgerOptions, NewNode};
+use crate::ledger::{Ledger, LedgerMode, LedgerOptions, NewNode, RenameMode};
 use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use crate::stage::Stage;
-use crate::store::SharedStore;
 use crate::store::breaker::Breaker;
 use crate::store::faulty::{Fault, Faults, Faulty, Rule};
 use crate::store::memory::MemoryStore;
 use crate::store::metered::{Metered, Operation, RequestCounts};
+use crate::store::{Condition, ObjectMeta, SharedStore, Store};
 
 const MIB: u64 = 1 << 20;
 /// What may be staged in all.
@@ -64,12 +64,16 @@ impl Rig {
 
     /// Makes a file of zeros that takes no disk, and commits it.
     async fn commit(&self, name: &str, len: u64) -> Lease {
-        let attrs = Attrs { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
-        let new = NewNode { kind: Kind::File, attrs, now: 0, target: None };
-        let node = self.bridge.create(Ino::ROOT, name, new).await.expect("made");
-        let lease = self.bridge.stage_empty(node.ino).expect("a staged file");
+        let lease = self.make(Ino::ROOT, name).await;
         self.commit_again(&lease, len).await;
         lease
+    }
+
+    async fn make(&self, parent: Ino, name: &str) -> Lease {
+        let attrs = Attrs { mode: 0o644, uid: 0, gid: 0, mtime: 0 };
+        let new = NewNode { kind: Kind::File, attrs, now: 0, target: None };
+        let node = self.bridge.create(parent, name, new).await.expect("made");
+        self.bridge.stage_empty(node.ino).expect("a staged file")
     }
 
     async fn commit_again(&self, lease: &Lease, len: u64) {
@@ -228,4 +232,31 @@ async fn a_busy_file_of_which_there_is_no_room_for_a_copy_is_sent_when_it_is_qui
     drop(lease);
     rig.drained().await;
     assert_eq!(rig.stored.snapshot().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_is_overwritten_or_deleted_when_the_move_is_on_the_local_disk() {
+    for is_replaced in [true, false] {
+        let rig = Rig::new().await;
+        let from = Key::new("d/a").expect("a key");
+        let history = b"from before".as_slice().into();
+        rig.stored.put(&from, history, &ObjectMeta::default(), &Condition::Always).await.expect("put");
+        let dir = rig.bridge.lookup(Ino::ROOT, "d").await.expect("asked").expect("there").ino;
+        rig.bridge.lookup(dir, "a").await.expect("asked").expect("there");
+        rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::Copy]));
+        rig.bridge.rename((dir, "a"), (dir, "b"), RenameMode::Replace, false).await.expect("renamed");
+        if is_replaced {
+            let lease = rig.make(dir, "a").await;
+            rig.commit_again(&lease, 7).await;
+        }
+        until(|| rig.faults.stalled() == 1).await;
+        let syncs = || rig.bridge.ledger.counters().syncs;
+        let before = syncs();
+        rig.faults.clear();
+        rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::Put, Operation::Delete]));
+        until(|| rig.counts.of(Operation::Put) + rig.counts.of(Operation::Delete) > 0).await;
+        assert!(syncs() > before, "the ledger has to know where it is now: replaced {is_replaced}");
+        rig.faults.clear();
+        rig.drained().await;
+    }
 }

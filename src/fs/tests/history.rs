@@ -142,6 +142,44 @@ async fn a_lost_answer_to_a_further_name_of_what_was_there_before_the_bridge_acc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_copy_of_what_was_there_before_the_bridge_is_ours_whatever_becomes_of_its_name() {
+    for next in ["removed", "replaced", "renamed"] {
+        let (rig, _) = history("f", BEFORE).await;
+        // Neither its answer nor the look for what it did.
+        lose_a_copy(&rig);
+        let refuse = Rule::always(Fault::Fail(crate::store::ErrorKind::Unavailable));
+        rig.faults.old.push(refuse.on(&[Operation::Head]).below("g").within(0..1));
+        rename(&rig, "f", "g").await;
+        while !keys(&rig).contains(&"g".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+        match next {
+            "removed" => rig.fs.unlink(Ino::ROOT, "g").await.expect("removed"),
+            "replaced" => {
+                rig.file("t", b"newer").await;
+                rename(&rig, "t", "g").await;
+            }
+            _ => {
+                rename(&rig, "g", "h").await;
+                rig.file("g", b"newer").await;
+                rig.file("f", b"newest").await;
+            }
+        }
+        rig.drain().await;
+        let left: &[&str] = match next {
+            "removed" => &[],
+            "replaced" => &["g"],
+            _ => &["f", "g", "h"],
+        };
+        assert_eq!(
+            (keys(&rig), kinds(&rig)),
+            (left.iter().map(|key| (*key).to_owned()).collect(), vec![]),
+            "{next}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_history_is_moved_onto_is_nobodys_bypass_although_a_change_of_its_mode_was_not_confirmed() {
     let (from, to) = (Key::new("d/f").expect("a key"), Key::new("d/g").expect("a key"));
     let rig = Rig::over(from.as_str(), BEFORE, &ObjectMeta::default()).await;

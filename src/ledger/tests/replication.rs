@@ -283,7 +283,7 @@ fn what_a_store_made_of_a_wrong_object_is_wrong_too() {
     let before = fixture.held(file.link, Side::New).receipt;
     fixture.mv("a", "b");
     run(fixture.mark_mismatched(file.link, Side::New, &before, finding("a"))).expect("marked");
-    let made_of = Some((file.link, before.etag));
+    let made_of = Some(before.etag);
     let copy = NewReceipt { made_of, ..receipt_of(&fixture.at("b").expect("there"), "b") };
     let outcome = run(fixture.receipt((file.ino, file.link), Side::New, copy)).expect("recorded");
     assert_eq!(outcome, ReceiptOutcome::Behind);
