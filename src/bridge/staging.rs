@@ -109,6 +109,20 @@ impl StagingTable {
         committed
     }
 
+    /// Whether the staged file is this version, and nothing else.
+    pub(crate) fn is_at(&self, lease: &Lease, version: Version) -> bool {
+        let known = self.get(lease.ino());
+        known.is_some_and(|known| known.version == version && known.generation == lease.generation())
+    }
+
+    /// Nobody promotes the staged file any more who looked at it before.
+    pub(crate) fn renew(&self, ino: Ino) {
+        if let Some(known) = self.files.lock().get_mut(&ino) {
+            let Committed { version, generation, snapshot, digest, .. } = &**known;
+            *known = Arc::new(Committed::new(*version, *generation, snapshot.clone(), digest.clone()));
+        }
+    }
+
     pub(crate) fn forget(&self, ino: Ino) {
         self.files.lock().remove(&ino);
         Side::BOTH.iter().for_each(|side| self.arrived(LinkId::first(ino), *side));
@@ -203,6 +217,11 @@ impl Bridge {
         let staged = blocking(|| self.cache.lease_or_stage_empty(ino));
         let (lease, is_new) = staged.map_err(|e| BridgeError::from_disk("open a staged file", e))?;
         Ok((whole(lease)?, is_new))
+    }
+
+    /// The staged file, if it is exactly the content of this version.
+    pub fn staged_as(&self, content: &Content) -> BridgeResult<Option<Lease>> {
+        Ok(self.staged(content.ino())?.filter(|lease| self.staging.is_at(lease, content.version())))
     }
 
     /// A new, empty staged file.
@@ -356,13 +375,18 @@ impl Bridge {
         // Of what nobody has digested, because it never had to be sent, the blocks that were read are cache already.
         let retire = || self.cache.retire(ino, generation).map_err(disk);
         let promote = |digest| self.cache.promote(ino, node.version, digest, generation).map_err(disk);
+        // What the store has may have turned out wrong since it was asked first.
+        let retire_if_safe = || match self.is_safe_elsewhere(&node)? {
+            true => retire(),
+            false => Ok(Promotion::Leased),
+        };
         match (committed.version.cmp(&node.version), committed.digest.get()) {
             // What is committed here holds a lease until it is noted: the newer version is an outsider's, and this
             // was brought in for a write that never came.
             (Ordering::Less, _) => self.staging.promote_last(ino, &committed, retire),
             (Ordering::Equal, _) if !self.is_safe_elsewhere(&node)? => Ok(()),
             (Ordering::Equal, Some(digest)) => self.staging.promote_last(ino, &committed, || promote(digest)),
-            (Ordering::Equal, None) => self.staging.promote_last(ino, &committed, retire),
+            (Ordering::Equal, None) => self.staging.promote_last(ino, &committed, retire_if_safe),
             (Ordering::Greater, _) => Ok(()),
         }
     }

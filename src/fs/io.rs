@@ -85,6 +85,16 @@ impl Fs {
                 Source::Pinned(content) => match self.ask(self.bridge.read(&content, offset, len)).await {
                     // Somebody else writes the file since, and the version may be nowhere any more.
                     Err(_) if file.inode.lease().await.is_some() => {}
+                    // Or it is here alone, to be sent.
+                    Err(error) => match self.bridge.staged_as(&content)? {
+                        Some(lease) => {
+                            let read = disk::read_at(&lease, offset, len);
+                            if self.bridge.staged_as(&content)?.is_some() {
+                                return read;
+                            }
+                        }
+                        None => return Err(error),
+                    },
                     answer => return answer,
                 },
             }

@@ -257,19 +257,29 @@ impl Bridge {
             if until > Instant::now() {
                 return Ok(Some(Outcome::NotBefore(until)));
             }
-            match self.handle(side).store.head(&copy).await {
-                Ok(info) => {
-                    let is_ours = self.is_lost_copy(side, &copy, &info).await;
-                    if is_ours.map_err(|e| BridgeError::from_store(side, e).on(&copy))? {
-                        self.ledger.bury_stray(side, &copy, Some(info.etag)).await?;
-                    }
+            match self.lost_copy_made(side, &copy).await {
+                Ok(Some(etag)) => self.ledger.bury_stray(side, &copy, Some(etag)).await?,
+                Ok(None) => {}
+                // Of another object, so it is no answer about this one.
+                Err(e) if e.kind().is_unknown() => {
+                    return Ok(Some(Outcome::Later("it is not known yet what a lost copy of it has made")));
                 }
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(BridgeError::from_store(side, e).on(&copy)),
+                Err(error) => {
+                    tracing::warn!(%side, key = %copy, %error, "what a lost copy has made cannot be told");
+                }
             }
-            self.replicator.copy_found(side, &copy);
+            self.replicator.copy_looked_at(side, &copy, key);
         }
         Ok(None)
+    }
+
+    /// The object that a lost copy has made under `key`, if it is there.
+    async fn lost_copy_made(&self, side: Side, key: &Key) -> StoreResult<Option<ETag>> {
+        match self.handle(side).store.head(key).await {
+            Ok(info) => Ok(self.is_lost_copy(side, key, &info).await?.then_some(info.etag)),
+            Err(e) if e.kind() == ErrorKind::NotFound || e.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether what stands under `key` was made by a copy of ours whose answer was lost, and which nobody asks for any

@@ -218,6 +218,17 @@ impl Replicator {
         }
     }
 
+    /// The same, if no other copy was lost there meanwhile, and this one can no longer take effect.
+    fn copy_looked_at(&self, side: Side, to: &Key, from: &Key) {
+        let mut doubtful = self.doubtful.lock();
+        if let Some(doubt) = doubtful.get_mut(&(side, to.clone()))
+            && doubt.until <= Instant::now()
+            && doubt.copy_of.as_ref().is_some_and(|(source, _)| source == from)
+        {
+            doubt.copy_of = None;
+        }
+    }
+
     /// What lost copies of `key` may have made, and until when.
     fn lost_copies_of(&self, side: Side, key: &Key) -> Vec<(Key, Instant)> {
         let of_key = |doubt: &Doubt| doubt.copy_of.as_ref().is_some_and(|(from, _)| from == key);

@@ -80,8 +80,11 @@ impl Bridge {
                 found = Some(Outcome::Done);
                 continue;
             }
-            if now.occupants[side].is_some() {
-                return Ok(Some(Outcome::Later("another object must move away first")));
+            if let Some(occupant) = now.occupants[side] {
+                if self.moves_away(side, now.node.link, occupant)? {
+                    return Ok(Some(Outcome::Later("another object must move away first")));
+                }
+                continue;
             }
             match self.standing(side, &now.key, &self.op_id(&now.node)).await {
                 Ok(Standing::Mine(info)) => {

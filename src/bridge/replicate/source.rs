@@ -184,7 +184,11 @@ impl Bridge {
         lease: &Lease,
         known: Option<&Committed>,
     ) -> BridgeResult<Option<Arc<Committed>>> {
-        if !self.staging.is_overdue(node.link, side) {
+        // What was brought in to be changed, and is not yet, may be of before what an outsider wrote: it is no version.
+        let is_older = |c: &Committed| c.version < node.version && c.generation == lease.generation();
+        if !self.staging.is_overdue(node.link, side)
+            || self.staging.get(node.ino).is_some_and(|c| is_older(&c))
+        {
             return Ok(None);
         }
         let snapshot = match blocking(|| lease.snapshot()) {

@@ -214,7 +214,7 @@ impl Bridge {
     }
 
     /// Whether the occupant of a key that `mine` is to get leaves it without help.
-    fn moves_away(&self, side: Side, mine: LinkId, occupant: LinkId) -> BridgeResult<bool> {
+    pub(super) fn moves_away(&self, side: Side, mine: LinkId, occupant: LinkId) -> BridgeResult<bool> {
         let stays = |other: Situation| other.intent(side).is_none() || other.step(side) == Step::Leave;
         if self.situation(occupant)?.is_some_and(stays) {
             return Ok(false);
@@ -272,15 +272,20 @@ impl Bridge {
 
     /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
     async fn bring_here(&self, side: Side, occupant: &Node, replica: &Replica) -> BridgeResult<Outcome> {
-        if !blocking(|| self.cache.is_staged(occupant.ino)) {
-            let Some(lease) = self.bring_back(occupant.ino).await? else {
-                return Ok(Outcome::Later("what stands there is being written"));
-            };
-            blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
-        }
+        let lease = match self.staged(occupant.ino)? {
+            Some(lease) => Some(lease).filter(|lease| self.staging.is_at(lease, occupant.version)),
+            None => self.bring_back(occupant.ino).await?,
+        };
+        let Some(lease) = lease else {
+            return Ok(Outcome::Later("what stands there is being written"));
+        };
+        blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
+        self.ledger.request(occupant.link, side, self.clock.now()).await?;
         // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
         self.ledger.drop_replica(side, replica).await?;
-        self.ledger.request(occupant.link, side, self.clock.now()).await?;
+        // Nobody could let go of it so far, and who has seen before that the store had it must not do so from now on.
+        self.staging.renew(occupant.ino);
+        drop(lease);
         self.replicator.wake_all();
         Ok(Outcome::Done)
     }
@@ -463,8 +468,9 @@ impl Bridge {
             Receipt { key: situation.key.clone(), version: node.version, etag, size: node.size, digest };
         let receipt = NewReceipt { receipt, attr_version, content, made_of, now: self.clock.now() };
         self.replicator.acceptance(side).accepted();
+        let outcome = self.ledger.receipt((node.ino, node.link), side, receipt).await?;
         self.replicator.copy_found(side, &situation.key);
-        match self.ledger.receipt((node.ino, node.link), side, receipt).await? {
+        match outcome {
             ReceiptOutcome::Satisfied | ReceiptOutcome::Behind => self.acks.wake(node.ino),
             ReceiptOutcome::Gone => self.replicator.wake_all(),
         }
