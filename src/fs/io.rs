@@ -80,23 +80,22 @@ impl Fs {
         let file = self.files.get(handle)?;
         file.inode.check_whole()?;
         loop {
-            match source_of(&file.inode).await? {
+            let content = match source_of(&file.inode).await? {
                 Source::Local(lease) => return disk::read_at(&lease, offset, len),
-                Source::Pinned(content) => match self.ask(self.bridge.read(&content, offset, len)).await {
-                    // Somebody else writes the file since, and the version may be nowhere any more.
-                    Err(_) if file.inode.lease().await.is_some() => {}
-                    // Or it is here alone, to be sent.
-                    Err(error) => match self.bridge.staged_as(&content)? {
-                        Some(lease) => {
-                            let read = disk::read_at(&lease, offset, len);
-                            if self.bridge.staged_as(&content)?.is_some() {
-                                return read;
-                            }
-                        }
-                        None => return Err(error),
-                    },
-                    answer => return answer,
-                },
+                Source::Pinned(content) => content,
+            };
+            let error = match self.ask(self.bridge.read(&content, offset, len)).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            if file.inode.lease().await.is_some() {
+                continue; // Somebody else writes the file since, and the version may be nowhere any more.
+            }
+            // Or it is here alone, to be sent: as long as nobody begins to write there, too.
+            let Some(lease) = self.bridge.staged_as(&content)? else { return Err(error) };
+            let read = disk::read_at(&lease, offset, len);
+            if self.bridge.staged_as(&content)?.is_some() {
+                return read;
             }
         }
     }
