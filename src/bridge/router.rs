@@ -2,7 +2,7 @@
 
 use arc_swap::ArcSwap;
 
-use crate::ledger::{Node, Replica, ReplicaState, Slice};
+use crate::ledger::{Node, Replica, ReplicaState, Slice, covers};
 use crate::object::{Key, PerSide, Side};
 use crate::stage::{Route, Stage};
 
@@ -75,12 +75,6 @@ impl Router {
     pub(crate) fn slice(&self, prefix: &str) -> Option<Slice> {
         self.slices.load().iter().find(|slice| slice.prefix == prefix).cloned()
     }
-}
-
-/// Whether `path` is `prefix` or stands below it.
-fn covers(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
 fn of_stage(stage: Stage, prefix: &str, read_percent: u8, path: &str, history_on_both: bool) -> Routing {

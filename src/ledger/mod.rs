@@ -54,5 +54,6 @@ pub use obstacles::Obstacle;
 pub use open::{Ledger, LedgerCounters, LedgerMode, LedgerOptions};
 pub use rename::Renamed;
 pub use scan::{Scan, ScanId};
+pub(crate) use slices::covers;
 pub use types::*;
 pub use uploads::OpenUpload;

@@ -75,7 +75,8 @@ fn owner<'s>(slices: &'s [Slice], key: &str) -> Option<&'s Slice> {
     slices.iter().filter(|slice| covers(&slice.prefix, key)).max_by_key(|slice| slice.prefix.len())
 }
 
-fn covers(prefix: &str, key: &str) -> bool {
+/// Whether a key is `prefix` or stands below it.
+pub(crate) fn covers(prefix: &str, key: &str) -> bool {
     match key.strip_prefix(prefix) {
         Some(rest) => prefix.is_empty() || rest.is_empty() || rest.starts_with('/'),
         None => false,

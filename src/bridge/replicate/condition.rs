@@ -58,10 +58,20 @@ impl Write<'_> {
     }
 
     fn is_copy(&self) -> bool {
+        self.copy_of().is_some()
+    }
+
+    /// What is copied.
+    fn copy_of(&self) -> Option<(Key, ETag)> {
         match self {
-            Write::Copy(..) => true,
-            Write::Put(..) | Write::Complete(..) => false,
+            Write::Copy(from, etag, _) => Some(((*from).clone(), (*etag).clone())),
+            Write::Put(..) | Write::Complete(..) => None,
         }
+    }
+
+    /// It was done before: this is there.
+    fn placed_before(&self, info: ObjectInfo) -> Placed {
+        Placed { meta_is_current: info.meta.user == self.meta().user, etag: info.etag }
     }
 
     /// The condition as far as the store obeys it.
@@ -154,7 +164,7 @@ impl Bridge {
                 }
                 Err(e) if e.kind() == ErrorKind::PreconditionFailed || e.kind() == ErrorKind::NotFound => e,
                 Err(e) => {
-                    let failed = self.failed(side, key, write, e);
+                    let failed = self.failed(side, key, e, write.copy_of());
                     return self.arrived_after_all(side, key, mine, write).await.ok_or(failed);
                 }
             };
@@ -163,17 +173,14 @@ impl Bridge {
             let was_asked = standing.replaced().is_some_and(|etag| asked == Condition::Matches(etag.clone()));
             if was_asked && refused.kind() != ErrorKind::Unsupported {
                 // What was expected does stand there, so it is the source of a copy that does not.
-                return Err(self.failed(side, key, write, refused));
+                return Err(self.failed(side, key, refused, write.copy_of()));
             }
             condition = match standing {
                 Standing::Nothing => {
                     phantoms += u32::from(asked == Condition::Absent || phantoms == PHANTOMS_MAX);
                     Condition::Absent
                 }
-                Standing::Mine(info) => {
-                    let meta_is_current = info.meta.user == write.meta().user;
-                    return Ok(Placed { etag: info.etag, meta_is_current });
-                }
+                Standing::Mine(info) => return Ok(write.placed_before(info)),
                 Standing::Ours(etag) => Condition::Matches(etag),
                 Standing::Foreign(info) => {
                     if let Some(placed) = self.copied_before(side, (key, &info), write, mine).await? {
@@ -211,9 +218,7 @@ impl Bridge {
             return None;
         }
         match self.standing(side, key, mine).await {
-            Ok(Standing::Mine(info)) => {
-                Some(Placed { meta_is_current: info.meta.user == write.meta().user, etag: info.etag })
-            }
+            Ok(Standing::Mine(info)) => Some(write.placed_before(info)),
             Ok(Standing::Foreign(info)) => {
                 self.copied_before(side, (key, &info), write, mine).await.ok().flatten()
             }
@@ -223,10 +228,7 @@ impl Bridge {
 
     /// A failed mutation; if its answer was lost it may still happen.
     pub(super) fn failed_write(&self, side: Side, key: &Key, error: StoreError) -> BridgeError {
-        if error.may_yet_happen() {
-            self.replicator.doubt(side, key, None);
-        }
-        BridgeError::from_store(side, error).on(key)
+        self.failed(side, key, error, None)
     }
 
     /// The same of a copy.
@@ -237,17 +239,14 @@ impl Bridge {
         to: &Key,
         error: StoreError,
     ) -> BridgeError {
-        if error.may_yet_happen() {
-            self.replicator.doubt(side, to, Some((from.0.clone(), from.1.clone())));
-        }
-        BridgeError::from_store(side, error).on(to)
+        self.failed(side, to, error, Some((from.0.clone(), from.1.clone())))
     }
 
-    fn failed(&self, side: Side, key: &Key, write: Write<'_>, error: StoreError) -> BridgeError {
-        match write {
-            Write::Copy(from, etag, _) => self.failed_copy(side, (from, etag), key, error),
-            Write::Put(..) | Write::Complete(..) => self.failed_write(side, key, error),
+    fn failed(&self, side: Side, key: &Key, error: StoreError, copy_of: Option<(Key, ETag)>) -> BridgeError {
+        if error.may_yet_happen() {
+            self.replicator.doubt(side, key, copy_of);
         }
+        BridgeError::from_store(side, error).on(key)
     }
 
     /// Nothing else could tell what a lost copy of this object has made, so before it goes that is noted: as something

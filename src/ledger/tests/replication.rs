@@ -233,15 +233,21 @@ fn a_side_that_is_no_longer_written_keeps_only_what_must_be_cleaned_up() {
     assert_eq!(fixture.slices().expect("read")[0].stage, Stage::Complete);
 }
 
-#[test]
-fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
-    let fixture = Fixture::new();
+/// A file that both sides have as `a`, and that is `b/a` now.
+fn moved_to_where_old_is_not_written(fixture: &Fixture) -> Node {
     let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
     for side in Side::BOTH {
         fixture.confirm(file.ino, side);
     }
     fixture.stage("b", Stage::Complete);
     fixture.mv("a", "b/a");
+    file
+}
+
+#[test]
+fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
+    let fixture = Fixture::new();
+    let file = moved_to_where_old_is_not_written(&fixture);
     run(fixture.intent_dropped(&fixture.intended(file.link, Side::Old))).expect("dropped");
     fixture.write(file.ino);
     assert_eq!(fixture.intent(file.link, Side::Old).expect("read"), None);
@@ -257,12 +263,7 @@ fn each_name_is_wanted_where_the_slice_that_it_is_in_by_then_writes() {
 #[test]
 fn what_moved_to_where_a_side_is_not_written_is_deleted_there_once_the_other_one_has_it() {
     let fixture = Fixture::new();
-    let (file, _dir) = (fixture.file("a"), fixture.dir("b"));
-    for side in Side::BOTH {
-        fixture.confirm(file.ino, side);
-    }
-    fixture.stage("b", Stage::Complete);
-    fixture.mv("a", "b/a");
+    let file = moved_to_where_old_is_not_written(&fixture);
     let on_old = fixture.held(file.link, Side::Old);
     fixture.write(file.ino);
     assert!(run(fixture.leave(Side::Old, &on_old)).expect("read"), "it is the only one that is whole");
