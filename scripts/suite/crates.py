@@ -24,3 +24,11 @@ def install_all(tools):
     """All of them."""
     for crate in VERSIONS:
         install(tools, crate)
+
+
+def preload(home, name, source):
+    """The environment of a program for which the library of this C source, built in `home`, stands before glibc."""
+    need("cc build-essential")
+    library = home / f"{name}.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=source, text=True, check=True)
+    return {"LD_PRELOAD": str(library)}

@@ -3,7 +3,7 @@ import os
 import re
 import subprocess
 
-from .crates import install
+from .crates import install, preload
 from .place import Failed, need
 
 CASE_SECONDS = 1200
@@ -91,11 +91,7 @@ class Runner:
         shim.chmod(0o755)
         self.environment = {**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0", "PATH": f"{shim.parent}:{os.environ['PATH']}"}
         if not place.options.quick:
-            need("cc build-essential")
-            library = place.home / "link_max.so"
-            build = ["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"]
-            subprocess.run(build, input=LINK_MAX_SHIM, text=True, check=True)
-            self.environment["LD_PRELOAD"] = str(library)
+            self.environment |= preload(place.home, "link_max", LINK_MAX_SHIM)
 
     def call(self, directory, *arguments):
         command = [self.program, "-c", self.config, "-p", directory, *arguments]

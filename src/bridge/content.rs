@@ -61,6 +61,11 @@ impl Bridge {
         if self.needs_look(&node) {
             self.look_again(node).await?;
         }
+        self.open_as_known(ino)
+    }
+
+    /// The same, by what is known here.
+    pub fn open_as_known(&self, ino: Ino) -> BridgeResult<Content> {
         blocking(|| {
             let (node, replicas) = self.ledger.readable_node(ino)?.ok_or_else(gone)?;
             let known = self.ledger.content(ino)?.filter(|(version, _)| *version == node.version);

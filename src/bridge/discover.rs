@@ -157,7 +157,7 @@ impl Bridge {
         Ok(())
     }
 
-    fn directory(&self, ino: Ino) -> BridgeResult<Node> {
+    pub(crate) fn directory(&self, ino: Ino) -> BridgeResult<Node> {
         match blocking(|| self.ledger.node(ino))? {
             Some(node) if node.kind == Kind::Directory => Ok(node),
             Some(_) => Err(BridgeError::new(BridgeErrorKind::NotADirectory, "not a directory")),
@@ -165,16 +165,8 @@ impl Bridge {
         }
     }
 
-    /// The link count of a directory: 2 and its subdirectories; 1, which programs take for "not counted",
-    /// while not all of them are known.
-    pub fn directory_links(&self, dir: &Node) -> BridgeResult<u32> {
-        if !self.knows_all(dir) {
-            return Ok(1);
-        }
-        Ok(blocking(|| self.ledger.subdirectories(dir.ino))?.saturating_add(2))
-    }
-
-    fn knows_all(&self, dir: &Node) -> bool {
+    /// Whether every name in the directory is in the ledger.
+    pub(crate) fn knows_all(&self, dir: &Node) -> bool {
         dir.complete && !self.is_stale(dir.checked_at)
     }
 

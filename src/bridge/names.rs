@@ -161,6 +161,23 @@ impl Bridge {
         Ok(RenameDone { moved: renamed.moved, replaced, exchanged: renamed.exchanged })
     }
 
+    /// The link count of a directory: 2 and its subdirectories; 1, which programs take for "not counted",
+    /// while not all of them are known.
+    pub fn directory_links(&self, dir: &Node) -> BridgeResult<u32> {
+        if !self.knows_all(dir) {
+            return Ok(1);
+        }
+        Ok(blocking(|| self.ledger.subdirectories(dir.ino))?.saturating_add(2))
+    }
+
+    /// The position of the last name in a directory, once all of its names are known.
+    pub fn last_position(&self, dir: Ino) -> BridgeResult<Option<Position>> {
+        if !self.knows_all(&self.directory(dir)?) {
+            return Ok(None);
+        }
+        Ok(Some(blocking(|| self.ledger.last_position(dir))?))
+    }
+
     /// Everything done so far survives a power failure when this returns.
     pub async fn sync_namespace(&self) -> BridgeResult<()> {
         Ok(self.ledger.sync().await?)

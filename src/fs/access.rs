@@ -2,13 +2,15 @@
 //! or not for a day. The kernel leaves them to us, and takes no part in the rule.
 //!
 //! What the kernel answers from its own pages never gets here. So an open for reading drops them while a
-//! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through. Not seen are reads of
-//! pages that another descriptor's write has filled while the reader's was open, and of an empty file.
+//! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through; while others have the file open to
+//! write they must stay, and the open itself is noted. Not seen are reads of pages that another descriptor's write has
+//! filled while the reader's was open, and of an empty file.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::handles::HandleId;
 use super::inodes::{InodeRef, InodeTable, OpenInode};
 use super::open::Access;
 use super::{Fs, FsResult};
@@ -135,6 +137,13 @@ impl Fs {
         }
         if let Err(error) = self.ask(self.bridge.accessed(node.ino, node.atime, now)).await {
             tracing::warn!(ino = %node.ino, %error, "a time of access could not be noted");
+        }
+    }
+
+    /// An open whose reads are hidden counts as one.
+    pub async fn note_open(&self, handle: HandleId) {
+        if let Ok(file) = self.files.get(handle) {
+            self.note_read(&file.inode).await;
         }
     }
 

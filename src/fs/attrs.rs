@@ -183,19 +183,19 @@ impl Fs {
             return Err(FsError::Invalid("only a file has a length that can be set"));
         }
         let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };
-        let opened = self.open(ino, Access::Write, truncate).await?;
-        let file = self.files.get(opened.handle)?;
+        let handle = self.open(ino, Access::Write, truncate).await?.handle;
+        let file = self.files.get(handle)?;
         let done = self.set_size(&file.inode, size).await;
         // An `open` with O_TRUNC comes as an open and then this: its close commits what was written by then.
         let others_write = file.inode.state.read().await.writers > 1;
         if done.is_err() || others_write {
-            self.files.remove(opened.handle)?;
+            self.files.remove(handle)?;
             self.close(&file.inode, Access::Write).await;
             return done;
         }
         let done = self.make_safe(&file.inode).await;
         drop(file);
-        self.release(opened.handle).await?;
+        self.release(handle).await?;
         done
     }
 

@@ -1,5 +1,7 @@
 //! Directories as streams. A position is that of a name in the ledger, so it stays right whatever is added,
-//! removed or replaced meanwhile, and nothing is kept between two calls.
+//! removed or replaced meanwhile, and nothing is kept between two calls but where the stream ends.
+
+use parking_lot::Mutex;
 
 use super::attrs::FileInfo;
 use super::handles::{DirHandle, HandleId};
@@ -34,7 +36,7 @@ impl Fs {
         }
         state.handles += 1;
         drop(state);
-        Ok(self.dirs.insert(DirHandle { inode }))
+        Ok(self.dirs.insert(DirHandle { inode, end: Mutex::default() }))
     }
 
     /// Closes a directory.
@@ -51,6 +53,9 @@ impl Fs {
         let dir = self.dirs.get(handle)?;
         let ino = dir.inode.ino();
         let orphan = dir.inode.state.read().await.orphan.as_ref().map(|orphan| orphan.node.clone());
+        if position == 0 {
+            *dir.end.lock() = None;
+        }
         if position < AFTER_PARENT {
             return self.dots(ino, orphan, position).await;
         }
@@ -58,12 +63,22 @@ impl Fs {
             return Ok(Vec::new());
         }
         let before = self.inodes.departures();
+        let end = self.end_of(&dir)?;
         let nodes = self.ask(self.bridge.list(ino, Position(position - AFTER_PARENT), limit)).await?;
         let mut entries = Vec::with_capacity(nodes.len());
-        for node in nodes {
+        for node in nodes.into_iter().take_while(|node| end.is_none_or(|end| node.position <= end)) {
             entries.extend(self.entry(node, before).await?);
         }
         Ok(entries)
+    }
+
+    /// The last position of a stream: of the names that are there when it begins, or later when all are known.
+    fn end_of(&self, dir: &DirHandle) -> FsResult<Option<Position>> {
+        let mut end = dir.end.lock();
+        if end.is_none() {
+            *end = self.bridge.last_position(dir.inode.ino())?;
+        }
+        Ok(*end)
     }
 
     /// What stands at the position of a node that was just listed: that node, or the one that has replaced it.

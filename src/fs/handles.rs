@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::inodes::{InodeRef, OpenInode};
 use super::open::Access;
 use super::{FsError, FsResult};
 use crate::cache::Lease;
-use crate::object::{Ino, NanoTime};
+use crate::object::{Ino, NanoTime, Position};
 
 /// Names something open. Never given twice in the life of a mount, so that a late request finds nothing
 /// rather than another's file.
@@ -75,6 +75,9 @@ impl FileHandle {
 #[derive(Debug)]
 pub(super) struct DirHandle {
     pub(super) inode: InodeRef,
+    /// Where the stream ends, once that is known. What is made later is not shown: a program that makes a file for each
+    /// that it sees would never be done.
+    pub(super) end: Mutex<Option<Position>>,
 }
 
 /// What is open, by number.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 
 use super::access::QuietUntil;
 use super::orphans::Orphan;
@@ -57,6 +57,8 @@ pub(super) struct Committed {
 #[derive(Debug)]
 pub(super) struct OpenInode {
     ino: Ino,
+    /// One open at a time; taken before `state`.
+    pub(super) opening: Arc<tokio::sync::Mutex<()>>,
     /// Held for moments, but while a file is opened for the first time and while its name is removed.
     pub(super) state: RwLock<State>,
     /// One at a time: bringing content in, committing, setting times. Taken before `state`.
@@ -67,6 +69,8 @@ pub(super) struct OpenInode {
     pub(super) privileges: PrivilegeWatch,
     /// Whether reads must be looked at for the time of access.
     pub(super) quiet_until: QuietUntil,
+    /// The kernel knows it no longer.
+    pub(super) forgotten: Notify,
     /// References, counted under the table's lock.
     users: AtomicU64,
 }
@@ -75,6 +79,7 @@ impl OpenInode {
     fn new(ino: Ino) -> OpenInode {
         OpenInode {
             ino,
+            opening: Arc::default(),
             state: RwLock::new(State { handles: 0, writers: 0, content: ContentState::Idle, orphan: None }),
             changes: tokio::sync::Mutex::default(),
             committed: Mutex::default(),
@@ -82,6 +87,7 @@ impl OpenInode {
             damaged: AtomicBool::new(false),
             privileges: PrivilegeWatch::default(),
             quiet_until: QuietUntil::default(),
+            forgotten: Notify::new(),
             users: AtomicU64::new(0),
         }
     }

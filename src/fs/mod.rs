@@ -65,7 +65,7 @@ pub use error::{FsError, FsResult};
 pub use handles::HandleId;
 pub use io::{Place, Writer};
 pub use names::CreatedFile;
-pub use open::{Access, Opened, Release, Truncate};
+pub use open::{Access, Opened, Pages, Release, Truncate};
 
 use handles::{DirHandle, FileHandle, Handles};
 use inodes::{InodeRef, InodeTable};
@@ -130,8 +130,8 @@ pub struct Fs {
     /// Nodes without a name that the kernel may still ask about, kept in the table by the reference.
     nameless: Mutex<LruCache<Ino, InodeRef>>,
     unless: access::Unless,
-    /// The version that was last opened or committed through this mount.
-    seen: Mutex<LruCache<Ino, Version>>,
+    /// The version that was last opened or committed through this mount; none if that content is lost.
+    seen: Mutex<LruCache<Ino, Option<Version>>>,
 }
 
 impl Fs {

@@ -157,7 +157,10 @@ impl Fs {
         let mut state = inode.state.write().await;
         let gone = self.bridge.unlink(parent, name, state.handles > 0).await?;
         inode.quiet_until.end();
-        self.file_removed(&inode, &mut state, gone).await;
+        self.file_removed(&inode, &mut state, gone);
+        if state.handles == 0 {
+            self.let_go(&inode, &mut state).await;
+        }
         Ok(())
     }
 

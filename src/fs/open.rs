@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::attrs::overlay;
 use super::handles::{Debt, FileHandle, HandleId};
 use super::inodes::{ContentState, InodeRef, State};
-use super::{Fs, FsError, FsResult};
+use super::{Fs, FsResult};
 use crate::cache::Lease;
 use crate::ledger::Node;
 use crate::object::{Ino, SET_ID_BITS, Version};
@@ -47,13 +49,38 @@ pub enum Truncate {
 }
 
 /// A file that was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Opened {
     /// The handle.
     pub handle: HandleId,
-    /// The kernel may go on with the pages that it kept: the content is the one that this mount had open
-    /// last, and no read that must be seen is hidden by them.
-    pub keep_pages: bool,
+    /// What becomes of the pages that the kernel may have of it.
+    pub pages: Pages,
+}
+
+/// Pages that the kernel kept of a file.
+///
+/// A page may have what a `write` has just put there and what has not come here yet. Who drops it then, and reads it
+/// again, has what was there before, and keeps that. So pages are dropped only while nobody has the file open to write.
+#[derive(Debug)]
+pub enum Pages {
+    /// They are right.
+    Keep,
+    /// They are right, and hide the reads that are to be noted, but others may be writing: the open is to be noted
+    /// ([`Fs::note_open`]).
+    KeepAndNote,
+    /// They are of another content, or hide a read that is to be noted. They must go before the open is answered;
+    /// until this is dropped nobody else opens the file.
+    Drop(OwnedMutexGuard<()>),
+}
+
+/// What the kernel has of the content of a file that is opened.
+enum Kept {
+    /// It was not open before.
+    Nothing,
+    /// What there is, is right.
+    Current,
+    /// Perhaps another content.
+    Outdated,
 }
 
 /// What a handle left behind.
@@ -70,11 +97,12 @@ impl Fs {
     /// Opens a file. All who have it open share one content; the first one pins the version.
     pub async fn open(self: &Arc<Self>, ino: Ino, access: Access, truncate: Truncate) -> FsResult<Opened> {
         let inode = self.inodes.enter(ino);
+        let alone = Arc::clone(&inode.opening).lock_owned().await;
         let mut state = inode.state.write().await;
         let mut already_empty = false;
         if matches!(state.content, ContentState::Idle) {
-            if state.orphan.is_some() {
-                return Err(FsError::not_found("its content went with its last name"));
+            if let Some(orphan) = &state.orphan {
+                return Err(orphan.without_content());
             }
             state.content = match truncate {
                 Truncate::Keep => self.pin(&inode).await?,
@@ -84,8 +112,10 @@ impl Fs {
         }
         if state.handles == 0 {
             inode.accept_writes();
+            self.rescue_if_nameless(&inode, &mut state);
         }
-        let unchanged = self.is_unchanged(&inode, &state);
+        let kept = self.kept_pages(&inode, &state);
+        let others_write = state.writers > 0;
         inode.quiet_until.end();
         state.handles += 1;
         state.writers += usize::from(access.writes());
@@ -99,9 +129,17 @@ impl Fs {
             }
             file.debt.add();
         }
-        // A file without a name cannot be opened; one that loses it right now hides nothing.
-        let keep_pages = unchanged && !self.hides_a_read(ino, access).await.unwrap_or(false);
-        Ok(Opened { handle: self.files.insert(file), keep_pages })
+        let pages = match kept {
+            Kept::Nothing => Pages::Keep,
+            Kept::Outdated => Pages::Drop(alone),
+            // A file without a name cannot be opened; one that loses it right now hides nothing.
+            Kept::Current => match self.hides_a_read(ino, access).await.unwrap_or(false) {
+                false => Pages::Keep,
+                true if others_write => Pages::KeepAndNote,
+                true => Pages::Drop(alone),
+            },
+        };
+        Ok(Opened { handle: self.files.insert(file), pages })
     }
 
     /// The first handle of a file that was just made, on its new staged file.
@@ -124,19 +162,26 @@ impl Fs {
     }
 
     /// Compares with what was seen last, and remembers what is seen now.
-    fn is_unchanged(&self, inode: &InodeRef, state: &State) -> bool {
+    fn kept_pages(&self, inode: &InodeRef, state: &State) -> Kept {
         let version = match &state.content {
             ContentState::Clean(content) => content.version(),
             ContentState::Staged(_) => inode.committed().version.unwrap_or(Version::UNCOMMITTED),
-            ContentState::Idle => return false,
+            ContentState::Idle => return Kept::Outdated,
         };
-        // Whoever has it open already sees what is written, and so do the kernel's pages.
-        self.remember(inode.ino(), version) == Some(version) || state.handles > 0
+        let mut seen = self.seen.lock();
+        let knows_all = seen.len() < seen.cap().get();
+        match seen.put(inode.ino(), Some(version)) {
+            // Whoever has it open already sees what is written, and so do the kernel's pages.
+            _ if state.handles > 0 => Kept::Current,
+            Some(Some(before)) if before == version => Kept::Current,
+            None if knows_all => Kept::Nothing,
+            Some(_) | None => Kept::Outdated,
+        }
     }
 
-    /// Notes the version that the kernel's pages agree with -> the one before.
-    pub(super) fn remember(&self, ino: Ino, version: Version) -> Option<Version> {
-        self.seen.lock().put(ino, version)
+    /// Notes the version that the kernel's pages agree with.
+    pub(super) fn remember(&self, ino: Ino, version: Version) {
+        self.seen.lock().put(ino, Some(version));
     }
 
     /// The kernel is done with a handle: no file descriptor and no mapping refers to it. Changes that no

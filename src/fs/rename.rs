@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::inodes::ContentState;
 use super::{Fs, FsError, FsResult};
 use crate::bridge::BridgeErrorKind;
 use crate::ledger::{Node, RenameMode};
@@ -82,12 +83,16 @@ impl Fs {
         }
         let inode = self.inodes.enter(target.ino);
         let mut state = inode.state.write().await;
-        let open = state.handles > 0;
-        let done = self.bridge.rename(from.entry(), to.entry(), RenameMode::Replace, open).await?;
-        if let Some(gone) = done.replaced {
-            self.file_removed(&inode, &mut state, gone).await;
-        }
-        Ok(())
+        self.keep_for_who_opens(&inode, &target, &mut state).await;
+        let in_use = !matches!(state.content, ContentState::Idle);
+        let done = self.bridge.rename(from.entry(), to.entry(), RenameMode::Replace, in_use).await;
+        let done = done.map(|done| {
+            if let Some(gone) = done.replaced {
+                self.file_removed(&inode, &mut state, gone);
+            }
+        });
+        self.replaced(&inode, &mut state).await;
+        Ok(done?)
     }
 }
 

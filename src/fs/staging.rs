@@ -13,14 +13,24 @@ impl Fs {
 
     /// What an inode that nobody has open begins with.
     pub(super) async fn pin(&self, inode: &OpenInode) -> FsResult<ContentState> {
-        let ino = inode.ino();
-        match self.bridge.staged(ino)? {
-            Some(lease) => {
-                self.take_over(inode, &lease).await?;
-                Ok(ContentState::Staged(lease))
-            }
-            None => Ok(ContentState::Clean(self.ask(self.bridge.open(ino)).await?)),
+        match self.pin_staged(inode).await? {
+            Some(staged) => Ok(staged),
+            None => Ok(ContentState::Clean(self.ask(self.bridge.open(inode.ino())).await?)),
         }
+    }
+
+    /// The same by what is known here: no store is asked.
+    pub(super) async fn pin_as_known(&self, inode: &OpenInode) -> FsResult<ContentState> {
+        match self.pin_staged(inode).await? {
+            Some(staged) => Ok(staged),
+            None => Ok(ContentState::Clean(self.bridge.open_as_known(inode.ino())?)),
+        }
+    }
+
+    async fn pin_staged(&self, inode: &OpenInode) -> FsResult<Option<ContentState>> {
+        let Some(lease) = self.bridge.staged(inode.ino())? else { return Ok(None) };
+        self.take_over(inode, &lease).await?;
+        Ok(Some(ContentState::Staged(lease)))
     }
 
     /// The same for an open that throws the old content away: it is not even looked at.

@@ -1,21 +1,47 @@
 //! Requests about the bytes of open files, where an answer takes more than one call.
 
 use fuser::{
-    Errno, FileHandle, INodeNo, OpenFlags, ReplyData, ReplyEmpty, ReplyLseek, ReplyWrite, WriteFlags,
+    Errno, FileHandle, INodeNo, OpenFlags, ReplyData, ReplyEmpty, ReplyLseek, ReplyOpen, ReplyWrite,
+    WriteFlags,
 };
 
 use super::hybrid;
-use super::ops::{Adapter, measure};
-use super::pages::KernelPages;
+use super::ops::{Adapter, access, measure};
+use super::pages::{KernelPages, WHOLE};
+use super::replies;
 use crate::cache::{FileEnd, Found, RangeChange, Region};
 use crate::clock::Instant;
-use crate::fs::{Caller, Fs, FsError, FsResult, HandleId, Place, Release};
+use crate::fs::{Caller, Fs, FsError, FsResult, HandleId, Pages, Place, Release, Truncate};
 use crate::object::Ino;
 
 /// How often a hole is looked at again because a mapping changes it all the time; then it is called data.
 const LOOKS_MAX: u32 = 4;
 
 impl Adapter {
+    pub(super) fn open_file(&self, ino: Ino, flags: OpenFlags, reply: ReplyOpen) {
+        let (fs, pages) = (self.fs(), self.pages.clone());
+        let work = async move {
+            let opened = fs.open(ino, access(flags), Truncate::Keep).await?;
+            pages.opened(ino, flags);
+            let keep_pages = match opened.pages {
+                Pages::Keep => true,
+                Pages::KeepAndNote => {
+                    if is_seen(flags) {
+                        fs.note_open(opened.handle).await;
+                    }
+                    true
+                }
+                Pages::Drop(alone) => {
+                    let dropped = pages.write_back(ino, WHOLE).await;
+                    drop(alone);
+                    dropped
+                }
+            };
+            Ok((opened.handle, keep_pages))
+        };
+        self.serve("open", reply, work, |reply, (handle, keep)| replies::opened(reply, handle, keep));
+    }
+
     pub(super) fn read_data(
         &self,
         fh: FileHandle,
@@ -26,7 +52,7 @@ impl Adapter {
     ) {
         let (fs, handle) = (self.fs(), HandleId(fh.0));
         let len = usize::try_from(size).expect("32 bits fit in an address");
-        let is_seen = flags.0 & libc::O_NOATIME == 0;
+        let is_seen = is_seen(flags);
         let work = async move {
             let bytes = match is_seen {
                 true => fs.read(handle, offset, len).await?,
@@ -149,6 +175,11 @@ impl Adapter {
     }
 }
 
+/// Whether reads through the descriptor are to be noted.
+fn is_seen(flags: OpenFlags) -> bool {
+    flags.0 & libc::O_NOATIME == 0
+}
+
 /// The flags are those of the moment (`fcntl` changes them). Pages of a mapping have their place whatever
 /// the descriptor says. So have the pieces of a direct write: the kernel sends them at once, and they
 /// come in any order; it holds the inode's lock over all of them, so its end is the end.
@@ -179,7 +210,7 @@ impl Sought<'_> {
         let mut found = self.look(region, offset).await?;
         for _ in 0..LOOKS_MAX {
             let Some(Found { at, hole, .. }) = &found else { return Ok(None) };
-            if hole.is_empty() {
+            if hole.is_empty() || !self.pages.is_mappable(self.ino) {
                 return Ok(*at);
             }
             if !self.pages.write_back(self.ino, hole.clone()).await {

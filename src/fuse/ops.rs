@@ -29,7 +29,7 @@ use super::pages::KernelPages;
 use super::replies::{self, Entries, Refuse};
 use super::time;
 use crate::clock::{Clock, Instant};
-use crate::fs::{Access, Caller, Fs, HandleId, SetAttrs, Truncate};
+use crate::fs::{Access, Caller, Fs, HandleId, SetAttrs};
 use crate::ledger::RenameMode;
 use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
 use crate::object::{Device, Ino, Kind};
@@ -115,7 +115,7 @@ pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), umask, pid: request.pid() }
 }
 
-fn access(flags: OpenFlags) -> Access {
+pub(super) fn access(flags: OpenFlags) -> Access {
     match flags.acc_mode() {
         OpenAccMode::O_RDONLY => Access::Read,
         OpenAccMode::O_WRONLY => Access::Write,
@@ -280,13 +280,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (fs, pages) = (self.fs(), self.pages.clone());
-        let work = async move {
-            let opened = fs.open(Ino(ino.0), access(flags), Truncate::Keep).await?;
-            pages.opened(Ino(ino.0), flags);
-            Ok(opened)
-        };
-        self.serve("open", reply, work, |reply, opened| replies::opened(reply, &opened));
+        self.open_file(Ino(ino.0), flags, reply);
     }
 
     fn create(

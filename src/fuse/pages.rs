@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::object::Ino;
 
 /// All that a file can have.
-const WHOLE: Range<u64> = 0..i64::MAX.unsigned_abs();
+pub(super) const WHOLE: Range<u64> = 0..i64::MAX.unsigned_abs();
 
 /// Makes the kernel write back. Connected once the session is there, which the adapter is a part of.
 #[derive(Debug, Clone, Default)]
@@ -48,11 +48,15 @@ impl KernelPages {
         }
     }
 
+    /// Whether a shared mapping may change the file.
+    pub(super) fn is_mappable(&self, ino: Ino) -> bool {
+        self.mappable.lock().contains_key(&ino)
+    }
+
     /// Has all that mappings stored until now sent, before something that must come after it: the kernel
     /// sends it late, and then it would look like the later change.
     pub(super) async fn settle(&self, ino: Ino) {
-        let is_mappable = self.mappable.lock().contains_key(&ino);
-        if is_mappable && !self.write_back(ino, WHOLE).await {
+        if self.is_mappable(ino) && !self.write_back(ino, WHOLE).await {
             tracing::debug!(%ino, "what mappings stored may come later than a time that was set after it");
         }
     }

@@ -10,7 +10,7 @@ use fuser::{
 
 use super::time;
 use crate::bridge::StatFs;
-use crate::fs::{CreatedFile, DirEntry, FileInfo, Fs, FsResult, HandleId, Opened};
+use crate::fs::{CreatedFile, DirEntry, FileInfo, Fs, FsResult, HandleId};
 use crate::object::Kind;
 
 /// The block size that is reported: of `st_blksize` and `statfs`.
@@ -88,9 +88,10 @@ pub(super) fn entry(reply: ReplyEntry, ttl: Duration, info: &FileInfo) {
 }
 
 /// Pages that the kernel kept from an earlier open stay, if they are of this content.
-pub(super) fn opened(reply: ReplyOpen, opened: &Opened) {
-    let keep = if opened.keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-    reply.opened(FileHandle(opened.handle.0), keep);
+/// Without `keep_pages` the kernel drops its pages after the answer, when others may be writing.
+pub(super) fn opened(reply: ReplyOpen, handle: HandleId, keep_pages: bool) {
+    let keep = if keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+    reply.opened(FileHandle(handle.0), keep);
 }
 
 pub(super) fn created(reply: ReplyCreate, ttl: Duration, made: &CreatedFile) {

@@ -41,6 +41,14 @@ impl Ledger {
         })
     }
 
+    /// The highest position of a name in the directory `parent`.
+    pub fn last_position(&self, parent: Ino) -> LedgerResult<Position> {
+        self.read(|conn| {
+            let sql = "SELECT coalesce(max(position), 0) FROM nodes WHERE parent = ?1";
+            Ok(conn.prepare_cached(sql)?.query_row([parent.0], |row| row.get(0).map(Position))?)
+        })
+    }
+
     /// How many directories stand directly in the directory `parent`, as far as they are known.
     pub fn subdirectories(&self, parent: Ino) -> LedgerResult<u32> {
         self.read(|conn| {

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::rig::Rig;
 
@@ -93,6 +94,76 @@ fn who_has_a_replaced_file_open_goes_on_with_it() {
     open.read_to_string(&mut text).expect("read");
     assert_eq!(text, "old");
     assert_eq!(fs::read_to_string(&old).expect("read"), "new");
+}
+
+/// Runs `work` beside a thread that does `meanwhile` again and again -> how often that was.
+fn beside<T>(meanwhile: impl Fn() + Sync, work: impl FnOnce() -> T) -> u64 {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut times = 0;
+            while !over.load(Ordering::SeqCst) {
+                meanwhile();
+                times += 1;
+            }
+            times
+        });
+        work();
+        over.store(true, Ordering::SeqCst);
+        other.join().expect("it went well, too")
+    })
+}
+
+#[test]
+fn a_file_that_is_replaced_again_and_again_can_always_be_opened() {
+    let rig = Rig::new();
+    let path = rig.at("f");
+    fs::write(&path, "content").expect("written");
+    let opened = beside(
+        || assert_eq!(fs::read_to_string(&path).expect("one or the other is there"), "content"),
+        || {
+            for _ in 0..40 {
+                fs::write(rig.at("new"), "content").expect("written");
+                fs::rename(rig.at("new"), &path).expect("renamed");
+            }
+        },
+    );
+    assert!(opened > 0);
+    let cut = beside(
+        || OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(7)).expect("there"),
+        || {
+            for _ in 0..20 {
+                fs::write(rig.at("new"), "content").expect("written");
+                fs::rename(rig.at("new"), &path).expect("renamed");
+            }
+        },
+    );
+    assert!(cut > 0);
+}
+
+/// An open for reading that is to show as an access once made the kernel drop a page into which a `write` had just
+/// put its bytes, before they had been sent.
+#[test]
+fn what_was_written_is_read_back_beside_programs_that_open_and_read_the_file() {
+    let rig = Rig::new();
+    let path = rig.at("f");
+    fs::write(&path, [b'.'; 4000]).expect("written");
+    let kept = File::open(&path).expect("opened");
+    let mut seen = [0; 8];
+    let reads = beside(
+        || assert_eq!(fs::read(&path).expect("read").len(), 4000),
+        || {
+            for turn in 0..5000 {
+                let bytes = format!("{turn:08}");
+                let file = OpenOptions::new().write(true).open(&path).expect("opened");
+                file.write_all_at(bytes.as_bytes(), 16).expect("written");
+                drop(file);
+                kept.read_exact_at(&mut seen, 16).expect("read");
+                assert_eq!(seen, bytes.as_bytes());
+            }
+        },
+    );
+    assert!(reads > 0);
 }
 
 #[test]

@@ -41,9 +41,18 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Rig {
+        Rig::over(&[]).await
+    }
+
+    /// Over a store that has these objects.
+    async fn over(history: &[&str]) -> Rig {
         let dir = TempDir::new().expect("a directory");
         let clock = Clock::System;
         let memory = PerSide::from_fn(|side| Arc::new(MemoryStore::new(format!("{side}"), clock.clone())));
+        for key in history {
+            let (key, body) = (Key::new(*key).expect("a key"), b"from before".as_slice().into());
+            memory.old.put(&key, body, &ObjectMeta::default(), &Condition::Always).await.expect("put");
+        }
         let (faulty, faults) = Faulty::new(Arc::clone(&memory.old) as SharedStore, 1);
         let metered = Metered::new("old", Arc::new(faulty) as SharedStore);
         let counts = metered.counts();
@@ -237,10 +246,7 @@ async fn a_busy_file_of_which_there_is_no_room_for_a_copy_is_sent_when_it_is_qui
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_moved_is_overwritten_or_deleted_when_the_move_is_on_the_local_disk() {
     for is_replaced in [true, false] {
-        let rig = Rig::new().await;
-        let from = Key::new("d/a").expect("a key");
-        let history = b"from before".as_slice().into();
-        rig.stored.put(&from, history, &ObjectMeta::default(), &Condition::Always).await.expect("put");
+        let rig = Rig::over(&["d/a"]).await;
         let dir = rig.bridge.lookup(Ino::ROOT, "d").await.expect("asked").expect("there").ino;
         rig.bridge.lookup(dir, "a").await.expect("asked").expect("there");
         rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::Copy]));

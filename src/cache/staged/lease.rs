@@ -122,7 +122,7 @@ impl Lease {
             return Err(error);
         }
         if !content.name_synced.load(Ordering::SeqCst) {
-            disk::sync_dir(&self.0.area.dir)?;
+            self.0.area.opened_dir.sync_all()?;
             content.name_synced.store(true, Ordering::SeqCst);
         }
         Ok(())

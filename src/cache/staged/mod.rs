@@ -46,6 +46,8 @@ const GROWTH_UNTIL_TRIM: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct StagedArea {
     pub(super) dir: PathBuf,
+    /// Open from the start: whoever has used up all descriptors can still make staged files safe and close them.
+    pub(super) opened_dir: File,
     /// Where damaged files go. There from the start, because a full disk can make no directory.
     aside: PathBuf,
     pub(super) budget: Arc<Budget>,
@@ -99,6 +101,7 @@ impl StagedArea {
             slots.insert(ino, Slot::Closed(Arc::new(content)));
         }
         Ok(Arc::new(StagedArea {
+            opened_dir: File::open(&dir)?,
             dir,
             aside,
             budget,
@@ -286,7 +289,7 @@ impl StagedArea {
             let target = aside.join(format!("{:x}.{number}", ino.0));
             fs::rename(path, &target)?;
             disk::sync_dir(aside)?;
-            disk::sync_dir(&self.dir)?;
+            self.opened_dir.sync_all()?;
             Ok(target)
         })
     }

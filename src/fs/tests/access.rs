@@ -1,5 +1,6 @@
 use super::rig::{ALICE, Rig};
-use crate::fs::{Access, SetAttrs, Truncate};
+use super::stores::history;
+use crate::fs::{Access, Pages, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::object::{Ino, NanoTime, XattrMode};
 
@@ -111,11 +112,42 @@ async fn noted_reads_are_sent_to_no_store() {
 async fn only_who_opens_to_read_makes_the_kernel_drop_pages_for_an_access() {
     let rig = Rig::new().await;
     let ino = rig.file("f", b"content").await;
-    for (access, keeps) in [(Access::Write, true), (Access::ReadWrite, false), (Access::Read, false)] {
-        let opened = rig.opened(ino, access, Truncate::Keep).await;
-        assert_eq!(opened.keep_pages, keeps, "{access:?}");
-        rig.close(opened.handle).await;
+    for (access, what) in [(Access::Write, "keep"), (Access::ReadWrite, "drop"), (Access::Read, "drop")] {
+        assert_eq!(rig.pages_at_open(ino, access).await, what, "{access:?}");
     }
+}
+
+/// The kernel may have put what is being written into a page, and not sent it yet: dropped, it would be read again as it
+/// was before.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_is_dropped_while_others_may_write_and_the_open_is_noted_instead() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let writer = rig.open(ino, Access::Write).await;
+    let opened = rig.opened(ino, Access::Read, Truncate::Keep).await;
+    assert!(matches!(opened.pages, Pages::KeepAndNote));
+    let now = rig.tick();
+    rig.fs.note_open(opened.handle).await;
+    assert_eq!(times(&rig, ino).await.0, now);
+    rig.close(opened.handle).await;
+    rig.tick();
+    rig.write(writer, 0, b"C").await;
+    rig.close(writer).await;
+    let opened = rig.opened(ino, Access::Read, Truncate::Keep).await;
+    assert!(matches!(opened.pages, Pages::Drop(_)));
+    let writer = rig.fs.open(ino, Access::Write, Truncate::Keep);
+    tokio::pin!(writer);
+    assert!(futures::poll!(writer.as_mut()).is_pending(), "nobody begins to write until they are gone");
+    drop(opened.pages);
+    let writer = writer.await.expect("opened");
+    rig.close(writer.handle).await;
+    rig.close(opened.handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_not_open_before_has_no_pages_to_drop() {
+    let (rig, ino) = history("found", b"content").await;
+    assert_eq!(rig.pages_at_open(ino, Access::Read).await, "keep");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,17 +98,16 @@ async fn a_time_set_after_the_last_write_survives_the_close_and_one_before_it_do
 async fn the_kernels_pages_are_kept_for_the_content_that_was_open_last() {
     let rig = Rig::new().await;
     let ino = rig.file("f", b"one").await;
-    let open = || rig.opened(ino, Access::Read, Truncate::Keep);
-    let first = open().await;
-    assert!(!first.keep_pages, "they would hide the first read since it was written");
+    assert_eq!(
+        rig.pages_at_open(ino, Access::Read).await,
+        "drop",
+        "they would hide the first read since the write"
+    );
     rig.tick();
-    rig.read(first.handle).await;
-    rig.close(first.handle).await;
-    let again = open().await;
-    assert!(again.keep_pages, "it was written through this mount");
-    rig.close(again.handle).await;
+    rig.content(ino).await;
+    assert_eq!(rig.pages_at_open(ino, Access::Read).await, "keep", "it was written through this mount");
     rig.fs.remember(ino, crate::object::Version(99));
-    assert!(!open().await.keep_pages, "another version was seen last");
+    assert_eq!(rig.pages_at_open(ino, Access::Read).await, "drop", "another version was seen last");
 }
 
 #[tokio::test(flavor = "multi_thread")]

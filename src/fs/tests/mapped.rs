@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rig::{ALICE, Rig};
 use crate::bridge::{AckPolicy, BridgeErrorKind, BridgeSettings};
-use crate::fs::{Access, FsError, HandleId, Place, Release, SetAttrs, Truncate};
+use crate::fs::{Access, FsError, HandleId, Pages, Place, Release, SetAttrs, Truncate};
 use crate::ledger::FindingKind;
 use crate::object::Ino;
 
@@ -63,7 +63,7 @@ async fn content_that_lost_a_store_is_never_a_version_and_everybody_hears_so() {
     }
     assert_eq!((rig.fs.open_inodes(), rig.fs.unsettled().len()), (0, 0), "there is nothing left to try");
     let again = rig.opened(ino, Access::Read, Truncate::Keep).await;
-    assert!(!again.keep_pages, "they have what is lost");
+    assert!(matches!(again.pages, Pages::Drop(_)), "they have what is lost");
     assert_eq!(rig.read(again.handle).await, b"before");
     rig.close(again.handle).await;
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"before"[..]));

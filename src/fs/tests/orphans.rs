@@ -130,3 +130,39 @@ async fn an_open_that_races_with_the_removal_has_the_content_or_is_told() {
         }
     }
 }
+
+/// A program may have found a name, and open what it meant a moment ago: on a local disk one of both is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_about_to_open_a_file_that_is_replaced_gets_it() {
+    let rig = Rig::new().await;
+    for (name, is_on_the_stores) in [("f", false), ("g", true)] {
+        let ino = rig.file(name, b"the first").await;
+        if is_on_the_stores {
+            rig.settle().await;
+        }
+        rig.file("new", b"the second").await;
+        rig.fs.rename((Ino::ROOT, "new"), (Ino::ROOT, name), RenameMode::Replace).await.expect("renamed");
+        assert_eq!(rig.content(ino).await, b"the first", "opened and closed");
+        let again = rig.fs.open(ino, Access::Read, Truncate::Keep).await.expect_err("there is no content");
+        assert_eq!(again.bridge_kind(), Some(BridgeErrorKind::Stale), "the kernel looks up the name again");
+        assert_eq!(rig.stored(name).await.as_deref(), Some(&b"the second"[..]));
+        rig.fs.forget(ino);
+        rig.settle().await;
+        assert_eq!(rig.cache.staged_inos().expect("listed"), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_content_of_a_replaced_file_goes_when_the_kernel_forgets_it() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"the first").await;
+    rig.settle().await;
+    rig.file("new", b"the second").await;
+    rig.fs.rename((Ino::ROOT, "new"), (Ino::ROOT, "f"), RenameMode::Replace).await.expect("renamed");
+    rig.fs.forget(ino);
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"the second"[..]));
+    while rig.fs.open_inodes() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.fs.open(ino, Access::Read, Truncate::Keep).await.is_err());
+}

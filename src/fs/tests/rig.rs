@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::bridge::{AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, StoreHandle};
 use crate::cache::{Cache, CacheOptions, KeepFree};
 use crate::clock::Clock;
-use crate::fs::{Access, Caller, Fs, FsOptions, HandleId, Opened, Place, Truncate};
+use crate::fs::{Access, Caller, Fs, FsOptions, HandleId, Opened, Pages, Place, Truncate};
 use crate::ledger::{Ledger, LedgerMode, LedgerOptions};
 use crate::object::{Ino, Key, PerSide, Side};
 use crate::stage::Stage;
@@ -164,6 +164,18 @@ impl Rig {
 
     pub(super) async fn opened(&self, ino: Ino, access: Access, truncate: Truncate) -> Opened {
         self.fs.open(ino, access, truncate).await.expect("opened")
+    }
+
+    /// What becomes of the kernel's pages at an open; it is closed again.
+    pub(super) async fn pages_at_open(&self, ino: Ino, access: Access) -> &'static str {
+        let opened = self.opened(ino, access, Truncate::Keep).await;
+        let what = match opened.pages {
+            Pages::Keep => "keep",
+            Pages::KeepAndNote => "keep and note",
+            Pages::Drop(_alone) => "drop",
+        };
+        self.close(opened.handle).await;
+        what
     }
 
     /// Makes a file in the root with this content, and closes it.

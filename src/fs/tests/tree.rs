@@ -120,3 +120,25 @@ async fn a_path_too_long_for_the_stores_is_refused() {
     let longer = rig.fs.create(dir, &"f".repeat(25), 0o644, ALICE).await;
     assert_eq!(kind_of(longer), Some(BridgeErrorKind::NameTooLong));
 }
+
+/// A program that makes a file for each that it sees must come to an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_where_the_directory_ended_when_it_began() {
+    let rig = Rig::new().await;
+    let dir = rig.fs.mkdir(Ino::ROOT, "d", 0o755, ALICE).await.expect("made").ino;
+    for name in ["a", "b", "c"] {
+        rig.fs.create(dir, name, 0o644, ALICE).await.expect("made");
+    }
+    let stream = rig.fs.opendir(dir).await.expect("opened");
+    for (begun, names) in [("at the opening", 3), ("again, as rewinddir does", 6)] {
+        let (mut next, mut seen) = (0, 0);
+        while let Some(entry) = rig.fs.readdir(stream, next, 1).await.expect("read").pop() {
+            next = entry.next;
+            if entry.info.kind == Kind::File {
+                seen += 1;
+                rig.fs.create(dir, &format!("{}-{names}", entry.name), 0o644, ALICE).await.expect("made");
+            }
+        }
+        assert_eq!(seen, names, "{begun}");
+    }
+}

@@ -14,7 +14,7 @@ use super::super::rig::ALICE;
 use super::name::{Asked, Name, Thing};
 use crate::bridge::{Bridge, BridgeErrorKind};
 use crate::clock::sleep;
-use crate::fs::{Access, FileInfo, Fs, Place, SetAttrs, Truncate};
+use crate::fs::{Access, FileInfo, Fs, FsError, Place, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::object::Ino;
 use crate::stage::Stage;
@@ -70,7 +70,7 @@ impl Asking {
         let whole = thing.is_whole();
         let opened = match self.fs.open(info.ino, Access::Read, Truncate::Keep).await {
             Ok(opened) => opened,
-            Err(error) if error.bridge_kind() == Some(BridgeErrorKind::NotFound) => {
+            Err(error) if is_gone(&error) => {
                 assert!(!name.is_unchanged(asked), "`{}` was there all the while", name.name);
                 return;
             }
@@ -113,6 +113,11 @@ impl Asking {
         self.fs.releasedir(handle).await.expect("closed");
         listed
     }
+}
+
+/// Removed, or replaced and forgotten, since it was found.
+fn is_gone(error: &FsError) -> bool {
+    matches!(error.bridge_kind(), Some(BridgeErrorKind::NotFound | BridgeErrorKind::Stale))
 }
 
 /// One program's changes of its own names.
