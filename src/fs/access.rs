@@ -2,8 +2,8 @@
 //! or not for a day. The kernel leaves them to us, and takes no part in the rule.
 //!
 //! What the kernel answers from its own pages never gets here. So an open for reading drops them while a
-//! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through; while others have the file open to
-//! write they must stay, and the open itself is noted. Not seen are reads of pages that another descriptor's write has
+//! read is to be noted ([`Fs::hides_a_read`]), and the first read comes through; while others have the file open they
+//! must stay, and the open itself is noted. Not seen are reads of pages that another descriptor's write has
 //! filled while the reader's was open, and of an empty file.
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::handles::HandleId;
 use super::inodes::{ContentState, State};
-use super::open::{Access, Truncate};
+use super::open::{Access, Opened, Pages, Truncate};
 use super::orphans::Orphan;
 use super::{Caller, Fs, FsError, FsResult};
 use crate::cache::Lease;
@@ -183,7 +183,19 @@ impl Fs {
             return Err(FsError::Invalid("only a file has a length that can be set"));
         }
         let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };
-        let handle = self.open(ino, Access::Write, truncate).await?.handle;
+        let Opened { handle, pages } = self.open(ino, Access::Write, truncate).await?;
+        let are_outdated = matches!(pages, Pages::Drop(_));
+        drop(pages);
+        let done = self.set_size_through_own(handle, size).await;
+        if are_outdated {
+            // The kernel writes nothing back while the length changes, so they go with the next open.
+            self.pages_are_lost(ino);
+        }
+        done
+    }
+
+    /// Through a handle that was opened for nothing else, and is closed.
+    async fn set_size_through_own(self: &Arc<Self>, handle: HandleId, size: u64) -> FsResult<()> {
         let file = self.files.get(handle)?;
         let done = self.set_size(&file.inode, size).await;
         // An `open` with O_TRUNC comes as an open and then this: its close commits what was written by then.

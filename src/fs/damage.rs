@@ -50,7 +50,7 @@ impl Fs {
             return;
         }
         // What the kernel keeps of it is no version.
-        self.seen.lock().put(inode.ino(), None);
+        self.pages_are_lost(inode.ino());
         let _alone = inode.changes.lock().await;
         let lease = inode.lease().await;
         let given_up = self.bridge.give_up_staged(inode.ino(), lease.as_ref(), &error.to_string()).await;

@@ -62,14 +62,25 @@ impl Fs {
         if orphan.is_some() {
             return Ok(Vec::new());
         }
-        let before = self.inodes.departures();
-        let end = self.end_of(&dir)?;
-        let nodes = self.ask(self.bridge.list(ino, Position(position - AFTER_PARENT), limit)).await?;
-        let mut entries = Vec::with_capacity(nodes.len());
-        for node in nodes.into_iter().take_while(|node| end.is_none_or(|end| node.position <= end)) {
-            entries.extend(self.entry(node, before).await?);
+        let mut after = Position(position - AFTER_PARENT);
+        loop {
+            let before = self.inodes.departures();
+            let end = self.end_of(&dir)?.unwrap_or(Position(u64::MAX));
+            if after >= end {
+                return Ok(Vec::new());
+            }
+            let nodes = self.ask(self.bridge.list(ino, after, limit)).await?;
+            let Some(last) = nodes.last().map(|node| node.position) else { return Ok(Vec::new()) };
+            let mut entries = Vec::with_capacity(nodes.len());
+            for node in nodes.into_iter().take_while(|node| node.position <= end) {
+                entries.extend(self.entry(node, before).await?);
+            }
+            // Nothing would be the end; but all of these have gone meanwhile.
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+            after = last;
         }
-        Ok(entries)
     }
 
     /// The last position of a stream: of the names that are there when it begins, or later when all are known.

@@ -97,8 +97,13 @@ impl Fs {
 
     /// Where a symbolic link points.
     pub async fn readlink(&self, ino: Ino) -> FsResult<Box<[u8]>> {
-        let node = self.node(ino).await?;
-        self.note_use(&node).await;
+        let node = match self.node(ino).await {
+            Ok(node) => {
+                self.note_use(&node).await;
+                node
+            }
+            Err(gone) => self.nameless_node(ino).await.ok_or(gone)?,
+        };
         node.target.ok_or(FsError::Invalid("not a symbolic link"))
     }
 

@@ -60,12 +60,13 @@ pub struct Opened {
 /// Pages that the kernel kept of a file.
 ///
 /// A page may have what a `write` has just put there and what has not come here yet. Who drops it then, and reads it
-/// again, has what was there before, and keeps that. So pages are dropped only while nobody has the file open to write.
+/// again, has what was there before, and keeps that. And whoever reads a page from a slow store keeps it until it is
+/// there. So pages are dropped only while nobody has the file open.
 #[derive(Debug)]
 pub enum Pages {
     /// They are right.
     Keep,
-    /// They are right, and hide the reads that are to be noted, but others may be writing: the open is to be noted
+    /// They are right, and hide the reads that are to be noted, but others have the file open: the open is to be noted
     /// ([`Fs::note_open`]).
     KeepAndNote,
     /// They are of another content, or hide a read that is to be noted. They must go before the open is answered;
@@ -115,7 +116,7 @@ impl Fs {
             self.rescue_if_nameless(&inode, &mut state);
         }
         let kept = self.kept_pages(&inode, &state);
-        let others_write = state.writers > 0;
+        let is_open = state.handles > 0;
         inode.quiet_until.end();
         state.handles += 1;
         state.writers += usize::from(access.writes());
@@ -135,7 +136,7 @@ impl Fs {
             // A file without a name cannot be opened; one that loses it right now hides nothing.
             Kept::Current => match self.hides_a_read(ino, access).await.unwrap_or(false) {
                 false => Pages::Keep,
-                true if others_write => Pages::KeepAndNote,
+                true if is_open => Pages::KeepAndNote,
                 true => Pages::Drop(alone),
             },
         };
@@ -169,14 +170,21 @@ impl Fs {
             ContentState::Idle => return Kept::Outdated,
         };
         let mut seen = self.seen.lock();
+        if state.handles > 0 {
+            // Whoever has it open already sees what is written, and so do the kernel's pages.
+            return Kept::Current;
+        }
         let knows_all = seen.len() < seen.cap().get();
         match seen.put(inode.ino(), Some(version)) {
-            // Whoever has it open already sees what is written, and so do the kernel's pages.
-            _ if state.handles > 0 => Kept::Current,
             Some(Some(before)) if before == version => Kept::Current,
             None if knows_all => Kept::Nothing,
             Some(_) | None => Kept::Outdated,
         }
+    }
+
+    /// What the kernel has of the content is no version: it goes with the first open after the last close.
+    pub(super) fn pages_are_lost(&self, ino: Ino) {
+        self.seen.lock().put(ino, None);
     }
 
     /// Notes the version that the kernel's pages agree with.

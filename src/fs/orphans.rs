@@ -75,8 +75,12 @@ impl Fs {
     /// at the same time either came first and shares the content, or comes later and finds nothing.
     pub(super) fn file_removed(self: &Arc<Self>, inode: &InodeRef, state: &mut State, gone: Unlinked) {
         if gone.removed.node.ino != inode.ino() {
-            // The name was given to another node while the lock was taken: that one is not open.
-            tracing::warn!(locked = %inode.ino(), removed = %gone.removed.node.ino, "a name changed hands while it was removed");
+            // The name was given to another node while the lock was taken.
+            let removed = gone.removed.node.ino;
+            tracing::warn!(locked = %inode.ino(), %removed, "a name changed hands while it was removed");
+            if !self.inodes.contains(removed) {
+                self.bridge.released(removed);
+            }
             return;
         }
         if gone.removed.links_left > 0 {
@@ -131,6 +135,13 @@ impl Fs {
         let inode = self.inodes.enter(removed.node.ino);
         inode.state.write().await.orphan = Some(Orphan::new(removed, None));
         self.keep_nameless(inode);
+    }
+
+    /// What has lost its name since somebody found it.
+    pub(super) async fn nameless_node(&self, ino: Ino) -> Option<Node> {
+        let inode = self.inodes.find(ino)?;
+        let state = inode.state.read().await;
+        state.orphan.as_ref().map(|orphan| orphan.node.clone())
     }
 
     fn keep_nameless(&self, inode: InodeRef) {

@@ -42,9 +42,9 @@ fn a_read_is_seen_however_it_is_done_unless_it_asks_not_to_be() {
         seen f dd if=f iflag=direct status=none
         touch f; seen f cp f copy
         touch f; seen f cmp f copy
-        touch f; exec 3<> f; seen f cat <&3; exec 3>&-
+        chmod 640 f; exec 3<> f; seen f cat <&3; exec 3>&-
         touch f; seen f python3 -c 'import mmap; f = open(\"f\"); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[0]'
-        touch f; exec 3< f; rm f
+        chmod 600 f; exec 3< f; rm f
         [ $(stat -L -c %X /proc/self/fd/3) -le $(date +%s) ]; before=$(stat -L -c %x /proc/self/fd/3)
         cat <&3 > /dev/null; [ \"$before\" != \"$(stat -L -c %x /proc/self/fd/3)\" ] && echo seen";
     let expected = ["hidden", "seen", "seen", "seen", "seen", "seen", "seen"];

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -139,6 +139,17 @@ fn a_file_that_is_replaced_again_and_again_can_always_be_opened() {
         },
     );
     assert!(cut > 0);
+    symlink("f", rig.at("link")).expect("linked");
+    let followed = beside(
+        || drop(File::open(rig.at("link")).expect("there")),
+        || {
+            for _ in 0..100 {
+                symlink("f", rig.at("next")).expect("linked");
+                fs::rename(rig.at("next"), rig.at("link")).expect("renamed");
+            }
+        },
+    );
+    assert!(followed > 0);
 }
 
 /// An open for reading that is to show as an access once made the kernel drop a page into which a `write` had just

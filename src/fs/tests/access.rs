@@ -120,7 +120,7 @@ async fn only_who_opens_to_read_makes_the_kernel_drop_pages_for_an_access() {
 /// The kernel may have put what is being written into a page, and not sent it yet: dropped, it would be read again as it
 /// was before.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_is_dropped_while_others_may_write_and_the_open_is_noted_instead() {
+async fn no_page_is_dropped_while_others_have_the_file_open_and_the_open_is_noted_instead() {
     let rig = Rig::new().await;
     let ino = rig.file("f", b"content").await;
     let writer = rig.open(ino, Access::Write).await;
