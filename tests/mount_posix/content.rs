@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::rig::Rig;
+use bridgefs::bridge::{AckPolicy, BridgeSettings};
+
+use crate::rig::{Rig, Setup};
 
 #[test]
 fn two_processes_that_append_lose_no_line() {
@@ -156,7 +158,8 @@ fn a_file_that_is_replaced_again_and_again_can_always_be_opened() {
 /// put its bytes, before they had been sent.
 #[test]
 fn what_was_written_is_read_back_beside_programs_that_open_and_read_the_file() {
-    let rig = Rig::new();
+    let settings = BridgeSettings { ack: AckPolicy::Journal, ..BridgeSettings::default() };
+    let rig = Rig::with(Setup { settings, ..Setup::default() });
     let path = rig.at("f");
     fs::write(&path, [b'.'; 4000]).expect("written");
     let kept = File::open(&path).expect("opened");
@@ -164,7 +167,7 @@ fn what_was_written_is_read_back_beside_programs_that_open_and_read_the_file() {
     let reads = beside(
         || assert_eq!(fs::read(&path).expect("read").len(), 4000),
         || {
-            for turn in 0..5000 {
+            for turn in 0..3000 {
                 let bytes = format!("{turn:08}");
                 let file = OpenOptions::new().write(true).open(&path).expect("opened");
                 file.write_all_at(bytes.as_bytes(), 16).expect("written");
