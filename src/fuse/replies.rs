@@ -87,8 +87,7 @@ pub(super) fn entry(reply: ReplyEntry, ttl: Duration, info: &FileInfo) {
     reply.entry(&ttl, &attr(info), GENERATION);
 }
 
-/// Pages that the kernel kept from an earlier open stay, if they are of this content.
-/// Without `keep_pages` the kernel drops its pages after the answer, when others may be writing.
+/// Without `keep_pages` the kernel drops what it kept from an earlier open, after the answer, when others may be writing.
 pub(super) fn opened(reply: ReplyOpen, handle: HandleId, keep_pages: bool) {
     let keep = if keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
     reply.opened(FileHandle(handle.0), keep);

@@ -99,7 +99,7 @@ fn who_has_a_replaced_file_open_goes_on_with_it() {
 }
 
 /// Runs `work` beside a thread that does `meanwhile` again and again -> how often that was.
-fn beside<T>(meanwhile: impl Fn() + Sync, work: impl FnOnce() -> T) -> u64 {
+fn beside(meanwhile: impl Fn() + Sync, work: impl FnOnce()) -> u64 {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
@@ -121,24 +121,20 @@ fn a_file_that_is_replaced_again_and_again_can_always_be_opened() {
     let rig = Rig::new();
     let path = rig.at("f");
     fs::write(&path, "content").expect("written");
+    let replace = |times| {
+        for _ in 0..times {
+            fs::write(rig.at("new"), "content").expect("written");
+            fs::rename(rig.at("new"), &path).expect("renamed");
+        }
+    };
     let opened = beside(
         || assert_eq!(fs::read_to_string(&path).expect("one or the other is there"), "content"),
-        || {
-            for _ in 0..40 {
-                fs::write(rig.at("new"), "content").expect("written");
-                fs::rename(rig.at("new"), &path).expect("renamed");
-            }
-        },
+        || replace(40),
     );
     assert!(opened > 0);
     let cut = beside(
         || OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(7)).expect("there"),
-        || {
-            for _ in 0..20 {
-                fs::write(rig.at("new"), "content").expect("written");
-                fs::rename(rig.at("new"), &path).expect("renamed");
-            }
-        },
+        || replace(20),
     );
     assert!(cut > 0);
     symlink("f", rig.at("link")).expect("linked");
