@@ -102,7 +102,7 @@ impl Fs {
                 self.note_use(&node).await;
                 node
             }
-            Err(gone) => self.nameless_node(ino).await.ok_or(gone)?,
+            Err(gone) => self.in_orphan(ino, |orphan| orphan.node.clone()).await.ok_or(gone)?,
         };
         node.target.ok_or(FsError::Invalid("not a symbolic link"))
     }

@@ -137,11 +137,11 @@ impl Fs {
         self.keep_nameless(inode);
     }
 
-    /// What has lost its name since somebody found it.
-    pub(super) async fn nameless_node(&self, ino: Ino) -> Option<Node> {
+    /// Looks at what has lost its name since somebody found it.
+    pub(super) async fn in_orphan<T>(&self, ino: Ino, look: impl Fn(&Orphan) -> T) -> Option<T> {
         let inode = self.inodes.find(ino)?;
         let state = inode.state.read().await;
-        state.orphan.as_ref().map(|orphan| orphan.node.clone())
+        state.orphan.as_ref().map(look)
     }
 
     fn keep_nameless(&self, inode: InodeRef) {

@@ -70,11 +70,13 @@ impl Fs {
         here: impl Fn(&Xattrs) -> FsResult<T>,
         there: impl Future<Output = BridgeResult<T>>,
     ) -> FsResult<T> {
-        if let Some(seen) = self.in_orphan(ino, &here).await {
+        if let Some(seen) = self.in_orphan(ino, |orphan| here(&orphan.xattrs)).await {
             return seen;
         }
         match self.ask(there).await {
-            Err(error) if is_gone(&error) => self.in_orphan(ino, &here).await.unwrap_or(Err(error)),
+            Err(error) if is_gone(&error) => {
+                self.in_orphan(ino, |orphan| here(&orphan.xattrs)).await.unwrap_or(Err(error))
+            }
             answer => answer,
         }
     }
@@ -93,12 +95,6 @@ impl Fs {
             Err(error) if is_gone(&error) => self.change_orphan(ino, &here).await.unwrap_or(Err(error)),
             done => done,
         }
-    }
-
-    async fn in_orphan<T>(&self, ino: Ino, look: impl Fn(&Xattrs) -> T) -> Option<T> {
-        let inode = self.inodes.find(ino)?;
-        let state = inode.state.read().await;
-        state.orphan.as_ref().map(|orphan| look(&orphan.xattrs))
     }
 
     async fn change_orphan(
