@@ -139,12 +139,13 @@ impl Bridge {
         let start = Instant::now();
         let mut next_look = start + PATIENCE;
         let mut breakers = PerSide::from_fn(|side| self.handle(side).breaker.watch());
+        let mut waits_at = None;
         loop {
             // Registered before the ledger is read: a receipt in between is not missed.
             let woken = notify.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
-            let (side, patience) = match self.ack_verdict(ino, version)? {
+            let (side, patience) = match self.ack_verdict(ino, version, &mut waits_at)? {
                 Verdict::Done => return Ok(()),
                 Verdict::Degraded => {
                     Counts::bump(&self.counts.degraded_acks);
@@ -182,17 +183,34 @@ impl Bridge {
         taken.map_or(start, |at| at.max(start)) + self.settings.ack_deadline
     }
 
-    /// Every name of the file is an object of its own, so each is waited for.
-    fn ack_verdict(&self, ino: Ino, version: Version) -> BridgeResult<Verdict> {
-        let mut verdict = Verdict::Done;
-        for name in blocking(|| self.ledger.names(ino))? {
-            match self.name_verdict(name, version)? {
-                Verdict::Done => {}
-                Verdict::Degraded => verdict = Verdict::Degraded,
-                waits @ Verdict::WaitFor(..) => return Ok(waits),
+    /// Every name of the file is an object of its own, so each is waited for. `waits_at`: the one that the last look
+    /// found to be waited for. Those before it are asked again only when it is the last one, because names may have
+    /// changed numbers meanwhile: else a file with many names would have all of them asked with every receipt.
+    fn ack_verdict(
+        &self,
+        ino: Ino,
+        version: Version,
+        waits_at: &mut Option<LinkId>,
+    ) -> BridgeResult<Verdict> {
+        let mut begun_at = waits_at.take().unwrap_or(LinkId::first(ino));
+        loop {
+            let (mut next, mut verdict) = (Some(begun_at), Verdict::Done);
+            while let Some(name) = next {
+                match self.name_verdict(name, version)? {
+                    Verdict::Done => {}
+                    Verdict::Degraded => verdict = Verdict::Degraded,
+                    waits @ Verdict::WaitFor(..) => {
+                        *waits_at = Some(name);
+                        return Ok(waits);
+                    }
+                }
+                next = blocking(|| self.ledger.name_after(ino, name))?;
             }
+            if begun_at == LinkId::first(ino) {
+                return Ok(verdict);
+            }
+            begun_at = LinkId::first(ino);
         }
-        Ok(verdict)
     }
 
     fn name_verdict(&self, name: LinkId, version: Version) -> BridgeResult<Verdict> {

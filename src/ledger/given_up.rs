@@ -16,8 +16,8 @@ impl Ledger {
                 return Ok(false);
             }
             // Also one that was marked since, or whose receipt was for an object that is overwritten by now.
-            let sql =
-                "SELECT 1 FROM names n JOIN replicas r ON r.ino = n.link WHERE n.ino = ?1 AND r.version >= ?2
+            let sql = "SELECT 1 FROM replicas WHERE ino = ?1 AND version >= ?2
+                       UNION ALL SELECT 1 FROM nodes f JOIN replicas r ON r.ino = f.ino WHERE f.link_of = ?1 AND r.version >= ?2
                        UNION ALL SELECT 1 FROM contents WHERE ino = ?1 AND version >= ?2";
             Ok(!conn.prepare_cached(sql)?.exists(params![ino.0, version.0])?)
         })

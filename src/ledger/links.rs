@@ -19,11 +19,11 @@ use crate::object::{Ino, LinkId, NanoTime, PerSide, Position, Side, Version};
 const LINKS_MAX: u32 = 65_000;
 
 impl Ledger {
-    /// Every name of a node, the one with its own number first.
-    pub fn names(&self, ino: Ino) -> LedgerResult<Vec<LinkId>> {
+    /// The next of a node's names; the first one is that with its own number.
+    pub fn name_after(&self, ino: Ino, name: LinkId) -> LedgerResult<Option<LinkId>> {
         self.read(|conn| match nodes::find(conn, ino)? {
-            Some(node) => names(conn, &node),
-            None => Ok(Vec::new()),
+            Some(node) => name_after(conn, &node, Some(name)),
+            None => Ok(None),
         })
     }
 

@@ -165,7 +165,10 @@ impl fmt::Debug for Ledger {
 
 fn write_connection(path: &Path) -> LedgerResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only tests watch it"))]
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    #[cfg(test)]
+    super::tests::costs::watch(&mut conn)?;
     conn.busy_timeout(Duration::from_secs(10))?;
     conn.set_prepared_statement_cache_capacity(128);
     stable_plans(&conn)?;

@@ -67,10 +67,13 @@ impl Drop for Lease<'_> {
 }
 
 fn reader(path: &Path) -> LedgerResult<Connection> {
-    let conn = Connection::open_with_flags(
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only tests watch it"))]
+    let mut conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
+    #[cfg(test)]
+    super::tests::costs::watch(&mut conn)?;
     conn.busy_timeout(Duration::from_secs(10))?;
     conn.set_prepared_statement_cache_capacity(64);
     stable_plans(&conn)?;

@@ -243,8 +243,8 @@ pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult
 
 /// Whether `side` has a wrong object with this tag under any name of the node.
 pub(super) fn has_wrong(conn: &Connection, ino: Ino, side: Side, etag: &ETag) -> LedgerResult<bool> {
-    let sql = "SELECT 1 FROM names n JOIN replicas r ON r.ino = n.link
-               WHERE n.ino = ?1 AND r.side = ?2 AND r.etag = ?3 AND r.state = 2";
+    let sql = "SELECT 1 FROM replicas r INDEXED BY replicas_wrong JOIN nodes f ON f.ino = r.ino
+               WHERE r.side = ?2 AND r.etag = ?3 AND r.state = 2 AND coalesce(f.link_of, f.ino) = ?1";
     Ok(conn.prepare_cached(sql)?.exists(params![ino.0, side_number(side), etag.as_str()])?)
 }
 

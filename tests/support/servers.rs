@@ -96,6 +96,8 @@ impl Server {
     /// `SIGSTOP`: it accepts connections and says nothing.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
+        // Its threads stop one after the other, and one that runs may yet answer.
+        self.wait_until(|threads| threads.iter().all(|state| *state == 'T'));
     }
 
     /// `SIGCONT`.
@@ -116,11 +118,17 @@ impl Server {
     }
 
     /// Without this a restart would find the dying server and take it for running.
-    #[expect(clippy::disallowed_methods, reason = "it is no child of this process, so nothing tells its end")]
     fn wait_for_end(&self) {
-        let stat = format!("/proc/{}/stat", self.pid());
-        let ended = |stat: &str| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"));
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !ended(&stat)) {
+        self.wait_until(|threads| threads.iter().all(|state| *state == 'Z'));
+    }
+
+    /// Waits until its threads are in such states; none are left when it has ended.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is no child of this process, so nothing tells its state"
+    )]
+    fn wait_until(&self, is_so: impl Fn(&[char]) -> bool) {
+        while !is_so(&states_of_threads(self.pid())) {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
@@ -222,4 +230,11 @@ fn start(kind: Kind, directory: Option<&Path>) -> Value {
     assert!(output.status.success(), "scripts/servers cannot start {}: {errors}", kind.as_str());
     let servers: Value = serde_json::from_slice(&output.stdout).expect("scripts/servers prints JSON");
     servers[kind.as_str()].clone()
+}
+
+/// The state letter of each thread, as proc_pid_stat(5) has it. None of a process that is gone.
+fn states_of_threads(pid: Pid) -> Vec<char> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
 }

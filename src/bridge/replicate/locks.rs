@@ -1,11 +1,13 @@
 //! One at a time per key and store, and keys that must stay as they are for now.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::clock::Instant;
 use crate::ledger::Replica;
 use crate::object::{ETag, Ino, Key, PerSide, Receipt, Side};
 
@@ -23,14 +25,31 @@ impl Bells {
     }
 }
 
-/// Which keys are being changed. Not awaited: who finds a key taken comes back later, so no two tasks can
-/// wait for each other's keys.
+/// Who was refused a key because it is being read comes back within this time. Until then nobody else begins to
+/// read it: a file that is linked again and again would keep a change of its first name away.
+const COMES_BACK: Duration = Duration::from_secs(2);
+
+/// Which keys are being changed, or read by the store itself as the source of a copy. Not awaited: who finds a key
+/// taken comes back later, so no two tasks can wait for each other's keys.
 #[derive(Debug, Default)]
 pub(crate) struct KeyLocks {
-    taken: Mutex<HashSet<(Side, Key)>>,
+    keys: Mutex<Keys>,
 }
 
-/// Keys of one store that only the holder may change.
+#[derive(Debug, Default)]
+struct Keys {
+    taken: HashMap<(Side, Key), Use>,
+    /// Since when somebody wants to change what is being read.
+    wanted: HashMap<(Side, Key), Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Changed,
+    Read { by: usize },
+}
+
+/// Keys of one store that only the holder may change, or that nobody changes while it is held.
 #[derive(Debug)]
 pub(crate) struct KeyGuard<'a> {
     locks: &'a KeyLocks,
@@ -38,24 +57,53 @@ pub(crate) struct KeyGuard<'a> {
 }
 
 impl KeyLocks {
-    /// Takes all of `keys`, or none if one of them is taken.
+    /// Takes all of `keys` to change them, or none if one of them is taken.
     pub(crate) fn try_lock(&self, side: Side, keys: &[&Key]) -> Option<KeyGuard<'_>> {
-        let mut taken = self.taken.lock();
-        let mut wanted: Vec<(Side, Key)> = keys.iter().map(|key| (side, (*key).clone())).collect();
-        wanted.dedup();
-        if wanted.iter().any(|key| taken.contains(key)) {
+        let Keys { taken, wanted } = &mut *self.keys.lock();
+        let mut mine: Vec<(Side, Key)> = keys.iter().map(|key| (side, (*key).clone())).collect();
+        mine.dedup();
+        if let Some(key) = mine.iter().find(|key| taken.contains_key(key)) {
+            if taken[key] != Use::Changed {
+                wanted.retain(|_, since| since.elapsed() < COMES_BACK);
+                wanted.insert(key.clone(), Instant::now());
+            }
             return None;
         }
-        taken.extend(wanted.iter().cloned());
-        Some(KeyGuard { locks: self, keys: wanted })
+        for key in &mine {
+            wanted.remove(key);
+            taken.insert(key.clone(), Use::Changed);
+        }
+        Some(KeyGuard { locks: self, keys: mine })
+    }
+
+    /// Keeps `key` as it is, if nobody changes it or waits to.
+    pub(crate) fn try_share(&self, side: Side, key: &Key) -> Option<KeyGuard<'_>> {
+        let Keys { taken, wanted } = &mut *self.keys.lock();
+        let key = (side, key.clone());
+        if wanted.get(&key).is_some_and(|since| since.elapsed() < COMES_BACK) {
+            return None;
+        }
+        match taken.entry(key.clone()).or_insert(Use::Read { by: 0 }) {
+            Use::Changed => return None,
+            Use::Read { by } => *by += 1,
+        }
+        Some(KeyGuard { locks: self, keys: vec![key] })
+    }
+
+    /// Whether somebody changes this key.
+    pub(crate) fn is_changing(&self, side: Side, key: &Key) -> bool {
+        self.keys.lock().taken.get(&(side, key.clone())) == Some(&Use::Changed)
     }
 }
 
 impl Drop for KeyGuard<'_> {
     fn drop(&mut self) {
-        let mut taken = self.locks.taken.lock();
+        let taken = &mut self.locks.keys.lock().taken;
         for key in &self.keys {
-            taken.remove(key);
+            match taken.get_mut(key) {
+                Some(Use::Read { by }) if *by > 1 => *by -= 1,
+                _ => drop(taken.remove(key)),
+            }
         }
     }
 }
@@ -144,7 +192,8 @@ impl Drop for Hold {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Hold, Holds, KeyLocks};
+    use super::{COMES_BACK, Hold, Holds, KeyLocks};
+    use crate::clock::sleep;
     use crate::object::{Ino, Key, PerSide, Side};
 
     #[test]
@@ -157,6 +206,32 @@ mod tests {
         assert!(locks.try_lock(Side::New, &[&a]).is_some());
         drop(first);
         assert!(locks.try_lock(Side::Old, &[&a]).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_read_by_many_at_a_time_and_changed_once_they_are_done() {
+        let key = Key::new("a").expect("key");
+        let locks = KeyLocks::default();
+        let share = || locks.try_share(Side::Old, &key);
+        let change = || locks.try_lock(Side::Old, &[&key]);
+        let readers = (share().expect("free"), share().expect("shared"));
+        assert!(!locks.is_changing(Side::Old, &key));
+        assert!(change().is_none(), "it is read");
+        assert!(share().is_none(), "a change waits");
+        drop(readers.0);
+        assert!(change().is_none(), "it is still read");
+        drop(readers.1);
+        assert!(share().is_none(), "the change comes first");
+        let changed = change().expect("nobody reads it");
+        assert!(locks.is_changing(Side::Old, &key) && share().is_none());
+        drop(changed);
+        drop(share().expect("nobody waits any more"));
+
+        let reader = share().expect("free");
+        assert!(change().is_none(), "and never comes back");
+        sleep(COMES_BACK).await;
+        assert!(share().is_some());
+        drop(reader);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Bridge {
             return self.twin_under_way(side, node);
         };
         // A change of its attributes gives it another tag, and must not come in between.
-        let Some(_source) = self.replicator.locks.try_lock(side, &[&seen.receipt.key]) else {
+        let Some(_source) = self.replicator.locks.try_share(side, &seen.receipt.key) else {
             return Ok(Some(Outcome::Later("its other name is being changed")));
         };
         let now = blocking(|| self.ledger.replicas(seen.name))?[side].take();
@@ -138,7 +138,7 @@ impl Bridge {
         let Some(key) = blocking(|| self.ledger.key_of(first))?.filter(|_| node.link != first) else {
             return Ok(None);
         };
-        let running = self.replicator.locks.try_lock(side, &[&key]).is_none();
+        let running = self.replicator.locks.is_changing(side, &key);
         Ok(running.then_some(Outcome::Later("it is being sent under another name")))
     }
 

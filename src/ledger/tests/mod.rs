@@ -2,6 +2,7 @@
 
 mod access;
 mod bench_size;
+pub(super) mod costs;
 mod given_up;
 mod links;
 mod model;
@@ -9,6 +10,7 @@ mod removal;
 mod replication;
 mod scans;
 mod tree;
+
 mod xattrs;
 
 use std::future::Future;
@@ -152,6 +154,12 @@ impl Fixture {
     fn remove_dir(&self, path: &str) -> LedgerResult<Removed> {
         let (parent, name) = self.place(path);
         run(self.rmdir(Entry { parent, name: &name }, NOW))
+    }
+
+    /// Every name of a node, the one with its own number first.
+    fn names(&self, ino: Ino) -> Vec<LinkId> {
+        let after = |name: &LinkId| self.name_after(ino, *name).expect("read");
+        std::iter::successors(Some(LinkId::first(ino)), after).collect()
     }
 
     fn replica_key(&self, ino: Ino, side: Side) -> Option<String> {
