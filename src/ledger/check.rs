@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::replicas::{key_at, occupant, side_of, stands_at};
+use super::replicas::{key_at, occupant, side_of, standing_at};
 use super::tombstones::{self, something_below};
 use super::{Ledger, LedgerResult, findings, meta, paths};
 use crate::object::{Ino, LinkId};
@@ -133,7 +133,7 @@ fn deletions(conn: &Connection) -> LedgerResult<Vec<String>> {
             if !something_below(conn, side, key)? {
                 found.push(format!("{key} is hidden on {side} and nothing below it waits"));
             }
-        } else if stands_at(conn, side, key)? {
+        } else if standing_at(conn, side, key)?.is_some() {
             let ino =
                 occupant(conn, side, key)?.map_or_else(|| "a node".to_owned(), |ino| format!("node {ino}"));
             found.push(format!("{key} is to be deleted on {side}, where the replica of {ino} stands"));

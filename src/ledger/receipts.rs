@@ -90,7 +90,7 @@ fn record(tx: &mut Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerR
         given_up::lift(tx.conn, node)?;
     }
     let state =
-        if is_made_of_wrong(tx, node, side, new)? { ReplicaState::Mismatched } else { ReplicaState::Copied };
+        if is_made_of_wrong(tx, side, new)? { ReplicaState::Mismatched } else { ReplicaState::Copied };
     let row = ReplicaRow { state, ..row_of(node.link, new, &path) };
     let (node, row) = with_digest(tx, node, side, row, new)?;
     replicas::put(tx.conn, side, &row)?;
@@ -153,13 +153,12 @@ fn is_better(before: &ReplicaRow, new: &NewReceipt, path: &Key) -> bool {
         && (before.version > new.receipt.version || is_home && before.version == new.receipt.version)
 }
 
-/// Nearly always it was of the same name; but names may have changed numbers meanwhile.
-fn is_made_of_wrong(tx: &Tx<'_>, node: &Node, side: Side, new: &NewReceipt) -> LedgerResult<bool> {
-    let Some(etag) = &new.made_of else { return Ok(false) };
-    if let Some(row) = replicas::find(tx.conn, node.link, side)?.filter(|row| row.etag == *etag) {
-        return Ok(row.state == ReplicaState::Mismatched);
-    }
-    replicas::has_wrong(tx.conn, node.ino, side, etag)
+/// Asked of the key: a name may have got another number or place meanwhile, and a store whose tags follow from the
+/// content gives the right objects of this node the tag of the wrong one.
+fn is_made_of_wrong(tx: &Tx<'_>, side: Side, new: &NewReceipt) -> LedgerResult<bool> {
+    let Some(source) = &new.made_of else { return Ok(false) };
+    let row = replicas::standing_at(tx.conn, side, source.key.as_str())?;
+    Ok(row.is_some_and(|row| row.etag == source.etag && row.state == ReplicaState::Mismatched))
 }
 
 fn row_of(link: LinkId, new: &NewReceipt, path: &Key) -> ReplicaRow {

@@ -10,7 +10,7 @@ use super::{
     Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, contents, findings,
     intents, nodes, paths,
 };
-use crate::object::{ETag, Ino, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
+use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
 impl Ledger {
     /// What each store confirmed of a node. The receipt's digest is given where the digest that is known
@@ -241,13 +241,6 @@ pub(super) fn occupant(conn: &Connection, side: Side, key: &str) -> LedgerResult
     Ok(statement.query_row(params![side_number(side), key], |row| row.get(0).map(LinkId)).optional()?)
 }
 
-/// Whether `side` has a wrong object with this tag under any name of the node.
-pub(super) fn has_wrong(conn: &Connection, ino: Ino, side: Side, etag: &ETag) -> LedgerResult<bool> {
-    let sql = "SELECT 1 FROM replicas r INDEXED BY replicas_wrong JOIN nodes f ON f.ino = r.ino
-               WHERE r.side = ?2 AND r.etag = ?3 AND r.state = 2 AND coalesce(f.link_of, f.ino) = ?1";
-    Ok(conn.prepare_cached(sql)?.exists(params![ino.0, side_number(side), etag.as_str()])?)
-}
-
 /// The object at `key` is now that of `owner` (or of nobody in the tree): a replica that another node
 /// had there is overwritten, and that node must be written again.
 pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: LinkId) -> LedgerResult<()> {
@@ -267,15 +260,13 @@ pub(super) fn displace(tx: &mut Tx<'_>, side: Side, key: &str, owner: LinkId) ->
     Ok(())
 }
 
-/// Whether the only copy that `side` has of some node stands at `key`.
-pub(super) fn stands_at(conn: &Connection, side: Side, key: &str) -> LedgerResult<bool> {
-    if occupant(conn, side, key)?.is_some() {
-        return Ok(true);
+/// The replica whose object stands under `key`, whichever name has it.
+pub(super) fn standing_at(conn: &Connection, side: Side, key: &str) -> LedgerResult<Option<ReplicaRow>> {
+    if let Some(link) = occupant(conn, side, key)? {
+        return find(conn, link, side);
     }
-    match paths::resolve(conn, key)? {
-        Some(node) => Ok(find(conn, node.link, side)?.is_some_and(|row| row.key.is_none())),
-        None => Ok(false),
-    }
+    let Some(node) = paths::resolve(conn, key)? else { return Ok(None) };
+    Ok(find(conn, node.link, side)?.filter(|row| row.key.is_none()))
 }
 
 pub(super) fn side_number(side: Side) -> i64 {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::replicas::{key_at, occupant, side_number, side_of, stands_at};
+use super::replicas::{key_at, occupant, side_number, side_of, standing_at};
 use super::scan::ancestors;
 use super::transaction::Tx;
 use super::{Ledger, LedgerResult, NewFinding, Stamp, Targets, Tombstone, TombstoneState, findings};
@@ -149,7 +149,7 @@ pub(super) fn bury(
     state: TombstoneState,
     now: NanoTime,
 ) -> LedgerResult<()> {
-    if stands_at(tx.conn, side, key)? {
+    if standing_at(tx.conn, side, key)?.is_some() {
         return Ok(());
     }
     let stamp = insert(tx.conn, side, key, etag, state, now)?;

@@ -402,9 +402,9 @@ pub struct NewReceipt {
     pub attr_version: u64,
     /// Digest and block checksums, if all bytes were seen.
     pub content: Option<ContentDigest>,
-    /// The tag of the object of the same node that it was made of on the same store, by a copy or by a change of its
-    /// metadata. If that turned out wrong meanwhile, so is this.
-    pub made_of: Option<ETag>,
+    /// The object of the same node that it was made of on the same store, by a copy or by a change of its metadata. If
+    /// that turned out wrong meanwhile, so is this.
+    pub made_of: Option<Receipt>,
     /// When.
     pub now: NanoTime,
 }

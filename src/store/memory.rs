@@ -15,7 +15,7 @@ use super::{
     ListedObject, ObjectInfo, ObjectMeta, PartReceipt, Store, StoreError, StoreResult, UploadId,
 };
 use crate::clock::Clock;
-use crate::object::{ETag, Key, NanoTime};
+use crate::object::{Digest, ETag, Key, NanoTime};
 
 /// A body comes in pieces of so many bytes, so that nobody relies on getting it in one.
 const PIECE_BYTES: usize = 256 << 10;
@@ -28,7 +28,15 @@ pub struct MemoryStore {
     name: String,
     clock: Clock,
     sizes: Sizes,
+    tags: Tags,
     state: Mutex<State>,
+}
+
+/// What a [`MemoryStore`] makes its tags of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tags {
+    OfState,
+    OfContent,
 }
 
 /// The size limits that a [`MemoryStore`] has and enforces; small ones make a test's uploads cheap.
@@ -71,13 +79,27 @@ impl MemoryStore {
     /// An empty store. Its tags start with `name`, so that a tag that is given to the wrong store of a
     /// pair never matches by chance.
     pub fn new(name: impl Into<String>, clock: Clock) -> MemoryStore {
-        MemoryStore { name: name.into(), clock, sizes: Sizes::default(), state: Mutex::default() }
+        MemoryStore {
+            name: name.into(),
+            clock,
+            sizes: Sizes::default(),
+            tags: Tags::OfState,
+            state: Mutex::default(),
+        }
     }
 
     /// The same with other size limits.
     #[must_use]
     pub fn with_sizes(mut self, sizes: Sizes) -> MemoryStore {
         self.sizes = sizes;
+        self
+    }
+
+    /// The same with tags that follow from the content, as those of S3 do: the same bytes have the same tag, whatever
+    /// their metadata and wherever they are.
+    #[must_use]
+    pub fn with_tags_of_content(mut self) -> MemoryStore {
+        self.tags = Tags::OfContent;
         self
     }
 
@@ -115,7 +137,10 @@ impl MemoryStore {
 
     fn install(&self, state: &mut State, key: &Key, body: Bytes, meta: ObjectMeta) -> ETag {
         state.counter += 1;
-        let etag = ETag::new(&format!("{}-{}", self.name, state.counter));
+        let etag = match self.tags {
+            Tags::OfState => ETag::new(&format!("{}-{}", self.name, state.counter)),
+            Tags::OfContent => ETag::new(&format!("{}-{}", self.name, Digest::of(&body).to_hex())),
+        };
         let info = ObjectInfo { size: body.len() as u64, etag: etag.clone(), modified: self.now(), meta };
         state.objects.insert(key.clone(), Object { body, info });
         etag

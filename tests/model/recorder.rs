@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bridgefs::clock::{Clock, sleep};
-use bridgefs::object::{ETag, Key};
+use bridgefs::object::{ETag, Key, Side};
 use bridgefs::store::memory::{MemoryStore, Sizes};
 use bridgefs::store::{
     ByteRange, Capabilities, Condition, Download, ListPage, ListRequest, ObjectInfo, ObjectMeta, PartReceipt,
@@ -40,12 +40,14 @@ struct State {
 }
 
 impl Recorder {
-    /// An empty store.
-    pub fn new(name: &str, clock: Clock, seed: u64) -> Arc<Recorder> {
+    /// An empty store. The old one has tags like those of S3, the new one like those of Azure.
+    pub fn new(side: Side, clock: Clock, seed: u64) -> Arc<Recorder> {
         let sizes = Sizes { part_bytes_min: 1, put_bytes_max: PUT_BYTES_MAX };
         let rng = SmallRng::seed_from_u64(seed);
         let state = State { rng, applied: BTreeMap::new(), wrong: Vec::new() };
-        Arc::new(Recorder { raw: MemoryStore::new(name, clock).with_sizes(sizes), state: Mutex::new(state) })
+        let raw = MemoryStore::new(side.as_str(), clock).with_sizes(sizes);
+        let raw = if side == Side::Old { raw.with_tags_of_content() } else { raw };
+        Arc::new(Recorder { raw, state: Mutex::new(state) })
     }
 
     /// What went backwards so far.

@@ -73,9 +73,8 @@ impl World {
     pub fn new(seed: u64, choice: Choice) -> World {
         let clock = Arc::new(AtomicI64::new(1_700_000_000_000_000_000));
         let number = |side: Side| seed * 2 + u64::from(side == Side::New);
-        let stores = PerSide::from_fn(|side| {
-            Recorder::new(side.as_str(), Clock::Manual(Arc::clone(&clock)), number(side))
-        });
+        let stores =
+            PerSide::from_fn(|side| Recorder::new(side, Clock::Manual(Arc::clone(&clock)), number(side)));
         let both = PerSide::from_fn(|side| {
             let raw: SharedStore = Arc::<Recorder>::clone(&stores[side]);
             let (faulty, faults) = Faulty::new(raw, number(side) ^ 0x5555);

@@ -2,9 +2,12 @@
 //! cannot be started fails the test: a test that is skipped proves nothing and looks like one that passed.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use bridgefs::clock::Instant;
 use bridgefs::store::SharedStore;
 use bridgefs::store::remote::{ProbeReport, RemoteStore};
 use nix::sys::signal::{Signal, kill};
@@ -14,6 +17,9 @@ use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::{HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
 use serde_json::Value;
+
+/// Longer than a server takes to stop or to end.
+const SIGNALLED: Duration = Duration::from_secs(60);
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +103,10 @@ impl Server {
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
         // Its threads stop one after the other, and one that runs may yet answer.
-        self.wait_until(|threads| threads.iter().all(|state| *state == 'T'));
+        self.wait_until("stopped", |threads| {
+            assert!(threads.iter().any(|state| *state != 'Z'), "the server has ended by itself");
+            threads.iter().all(|state| *state == 'T')
+        });
     }
 
     /// `SIGCONT`.
@@ -119,7 +128,7 @@ impl Server {
 
     /// Without this a restart would find the dying server and take it for running.
     fn wait_for_end(&self) {
-        self.wait_until(|threads| threads.iter().all(|state| *state == 'Z'));
+        self.wait_until("ended", |threads| threads.iter().all(|state| *state == 'Z'));
     }
 
     /// Waits until its threads are in such states; none are left when it has ended.
@@ -127,9 +136,11 @@ impl Server {
         clippy::disallowed_methods,
         reason = "it is no child of this process, so nothing tells its state"
     )]
-    fn wait_until(&self, is_so: impl Fn(&[char]) -> bool) {
+    fn wait_until(&self, state: &str, is_so: impl Fn(&[char]) -> bool) {
+        let since = Instant::now();
         while !is_so(&states_of_threads(self.pid())) {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(since.elapsed() < SIGNALLED, "{} is not {state}", self.kind.as_str());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -234,7 +245,11 @@ fn start(kind: Kind, directory: Option<&Path>) -> Value {
 
 /// The state letter of each thread, as proc_pid_stat(5) has it. None of a process that is gone.
 fn states_of_threads(pid: Pid) -> Vec<char> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(tasks) => tasks.flatten(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) => panic!("the threads of process {pid}: {error}"),
+    };
     let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
     stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
 }

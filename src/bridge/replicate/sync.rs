@@ -63,7 +63,7 @@ impl Situation {
     }
 
     /// The key under which the store has it, or is to get it.
-    fn stands_at(&self, side: Side) -> &Key {
+    pub(super) fn stands_at(&self, side: Side) -> &Key {
         self.replica(side).map_or(&self.key, |replica| &replica.receipt.key)
     }
 
@@ -261,7 +261,7 @@ impl Bridge {
         };
         let receipt = Receipt { key: aside, etag, ..receipt.clone() };
         let now = self.clock.now();
-        let made_of = Some(replica.receipt.etag.clone());
+        let made_of = Some(replica.receipt.clone());
         let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, made_of, now };
         self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
         // What was noted first may be on the disk, and nothing else would say whose the object is.
@@ -456,7 +456,7 @@ impl Bridge {
         let node = &situation.node;
         let (content, made_of) = match made {
             Made::Sent(content) => (Some(content), None),
-            Made::Of(replica) => (None, Some(replica.receipt.etag.clone())),
+            Made::Of(replica) => (None, Some(replica.receipt.clone())),
             Made::Found => (None, None),
         };
         let digest = content.as_ref().map(|c| c.digest);

@@ -1,5 +1,5 @@
 //! Large files on their way: what stops them, and what counts as progress. The files are sparse and so large that
-//! whoever goes on with one to its end does not pass.
+//! whoever goes on with one to its end does not pass. And names that wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,4 +265,27 @@ async fn what_was_moved_is_overwritten_or_deleted_when_the_move_is_on_the_local_
         rig.faults.clear();
         rig.drained().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_one_file_that_have_changed_places_do_not_wait_for_each_other() {
+    let rig = Rig::new().await;
+    let lease = rig.commit("x", 7).await;
+    let to = rig.bridge.prepare_link(lease.ino(), Ino::ROOT, "a").await.expect("free");
+    rig.bridge.link(lease.ino(), to).await.expect("linked");
+    rig.drained().await;
+    let keys = ["a", "b", "x"].map(|key| Key::new(key).expect("a key"));
+    let locks =
+        keys.each_ref().map(|key| rig.bridge.replicator.locks.try_lock(Side::Old, &[key]).expect("free"));
+    for (from, to) in [("a", "b"), ("x", "a")] {
+        let renamed = rig.bridge.rename((Ino::ROOT, from), (Ino::ROOT, to), RenameMode::Replace, false);
+        renamed.await.expect("renamed");
+    }
+    rig.commit_again(&lease, 9).await;
+    drop(lease);
+    drop(locks);
+    rig.drained().await;
+    let stored: Vec<_> =
+        rig.stored.snapshot().into_iter().map(|(key, (body, _))| (key.to_string(), body.len())).collect();
+    assert_eq!(stored, [("a".to_owned(), 9), ("b".to_owned(), 9)]);
 }

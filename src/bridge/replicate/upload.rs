@@ -12,7 +12,6 @@ use super::sync::{Made, Situation};
 use super::{MEMORY_UNIT, Outcome};
 use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking};
 use crate::clock::sleep;
-use crate::ledger::Node;
 use crate::object::{Key, LinkId, Side};
 use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, UploadId};
 
@@ -104,7 +103,7 @@ impl Bridge {
             return Ok(None);
         }
         let Some(seen) = blocking(|| self.ledger.twin(node, side))? else {
-            return self.twin_under_way(side, node);
+            return self.twin_under_way(side, situation);
         };
         // A change of its attributes gives it another tag, and must not come in between.
         let Some(_source) = self.replicator.locks.try_share(side, &seen.receipt.key) else {
@@ -133,12 +132,12 @@ impl Bridge {
 
     /// While the first name's upload runs, the others wait for it. Only while it runs: what it has to wait
     /// for may be one of them.
-    fn twin_under_way(&self, side: Side, node: &Node) -> BridgeResult<Option<Outcome>> {
-        let first = LinkId::first(node.ino);
-        let Some(key) = blocking(|| self.ledger.key_of(first))?.filter(|_| node.link != first) else {
-            return Ok(None);
-        };
-        let running = self.replicator.locks.is_changing(side, &key);
+    fn twin_under_way(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
+        let first = LinkId::first(situation.node.ino);
+        let Some(key) = blocking(|| self.ledger.key_of(first))? else { return Ok(None) };
+        // It may have come to where the object of this name still stands, which is locked by this very step.
+        let is_mine = key == situation.key || key == *situation.stands_at(side);
+        let running = !is_mine && self.replicator.locks.is_changing(side, &key);
         Ok(running.then_some(Outcome::Later("it is being sent under another name")))
     }
 

@@ -51,7 +51,7 @@ fn life_of_a_name(fixture: &Fixture, ino: Ino, name: &str) {
     let node = run(fixture.link(ino, Ino::ROOT, name, NOW)).expect("linked");
     for side in Side::BOTH {
         let twin = fixture.twin(&node, side).expect("read").expect("the first name is there");
-        let receipt = NewReceipt { made_of: Some(twin.receipt.etag), ..receipt_of(&node, name) };
+        let receipt = NewReceipt { made_of: Some(twin.receipt), ..receipt_of(&node, name) };
         assert!(fixture.is_awaited(ino).expect("read"));
         run(fixture.receipt((ino, node.link), side, receipt)).expect("recorded");
     }
@@ -62,7 +62,7 @@ fn life_of_a_name(fixture: &Fixture, ino: Ino, name: &str) {
 #[test]
 fn what_a_further_name_costs_does_not_grow_with_their_number() {
     let fixture = Fixture::new();
-    let file = fixture.file("a");
+    let (file, unconfirmed) = (fixture.file("a"), fixture.file("never sent"));
     for side in Side::BOTH {
         fixture.confirm(file.ino, side);
     }
@@ -74,5 +74,7 @@ fn what_a_further_name_costs_does_not_grow_with_their_number() {
     }
     let last = cost("z");
     assert!(last < first + first / 10, "{last} steps for the 303rd name, {first} for the second");
+    run(fixture.link(unconfirmed.ino, Ino::ROOT, "nor this", NOW)).expect("linked");
+    assert!(fixture.is_unconfirmed(unconfirmed.ino, unconfirmed.version).expect("read"));
     assert_eq!(walks(), BTreeSet::new());
 }

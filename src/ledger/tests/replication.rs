@@ -284,7 +284,7 @@ fn what_a_store_made_of_a_wrong_object_is_wrong_too() {
     let before = fixture.held(file.link, Side::New).receipt;
     fixture.mv("a", "b");
     run(fixture.mark_mismatched(file.link, Side::New, &before, finding("a"))).expect("marked");
-    let made_of = Some(before.etag);
+    let made_of = Some(before);
     let copy = NewReceipt { made_of, ..receipt_of(&fixture.at("b").expect("there"), "b") };
     let outcome = run(fixture.receipt((file.ino, file.link), Side::New, copy)).expect("recorded");
     assert_eq!(outcome, ReceiptOutcome::Behind);
@@ -394,4 +394,25 @@ fn an_upload_that_did_not_end_is_known_to_the_next_run() {
     run(fixture.upload_ended(Side::Old, "two")).expect("the other store's");
     fixture.reopen();
     assert_eq!(fixture.open_uploads().expect("read"), [upload("two")]);
+}
+
+#[test]
+fn what_a_store_made_of_a_right_object_is_right_though_a_wrong_one_has_its_tag() {
+    let fixture = Fixture::new();
+    let file = fixture.file("a");
+    let b = run(fixture.link(file.ino, Ino::ROOT, "b", NOW)).expect("linked");
+    for (node, at) in [(&file, "a"), (&b, "b")] {
+        run(fixture.receipt((file.ino, node.link), Side::New, receipt_of(node, at))).expect("recorded");
+    }
+    let (wrong, right) =
+        (fixture.held(file.link, Side::New).receipt, fixture.held(b.link, Side::New).receipt);
+    assert_eq!(wrong.etag, right.etag, "as in S3, where it follows from the content");
+    run(fixture.mark_mismatched(file.link, Side::New, &wrong, finding("a"))).expect("marked");
+    let c = run(fixture.link(file.ino, Ino::ROOT, "c", NOW)).expect("linked");
+    for (node, at) in [(&fixture.at("a").expect("there"), "a"), (&c, "c")] {
+        let copy = NewReceipt { made_of: Some(right.clone()), ..receipt_of(node, at) };
+        let outcome = run(fixture.receipt((file.ino, node.link), Side::New, copy)).expect("recorded");
+        assert_eq!(outcome, ReceiptOutcome::Satisfied, "{at}");
+    }
+    fixture.assert_clean();
 }
