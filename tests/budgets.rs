@@ -4,7 +4,7 @@
 #[path = "budgets/rig.rs"]
 mod rig;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Command;
@@ -57,6 +57,20 @@ fn a_new_small_file_costs_one_put_on_each_store_and_two_syncs() {
     let syncs = rig.syncs() - syncs;
     rig.assert_paid("create, 4 KiB, close", &[(Operation::Put, 1)]);
     assert!(syncs <= 2, "{syncs} syncs of the ledger");
+}
+
+#[test]
+fn an_fsync_after_a_change_of_attributes_waits_for_the_local_disk_and_one_after_none_does_not() {
+    let rig = with_file(1);
+    let file = OpenOptions::new().write(true).open(rig.at("dir/file")).expect("opened");
+    let before = rig.syncs();
+    file.set_permissions(Permissions::from_mode(0o600)).expect("changed");
+    file.sync_data().expect("synced");
+    assert_eq!(rig.syncs(), before, "nobody asked for the attributes");
+    file.sync_all().expect("synced");
+    assert_eq!(rig.syncs(), before + 1);
+    file.sync_all().expect("synced");
+    assert_eq!(rig.syncs(), before + 1);
 }
 
 #[test]

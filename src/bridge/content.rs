@@ -23,6 +23,8 @@ pub struct Content {
     /// Digest and block checksums of this version, if its bytes were ever seen here.
     pub(crate) digest: Option<Arc<ContentDigest>>,
     cached: CachedVersion,
+    /// Its attributes turned out to be others than were known when it was opened.
+    is_news: bool,
 }
 
 impl Content {
@@ -34,6 +36,11 @@ impl Content {
     /// Which version.
     pub fn version(&self) -> Version {
         self.node.version
+    }
+
+    /// Whether the look at its opening has shown other attributes than were told of it before.
+    pub fn is_news(&self) -> bool {
+        self.is_news
     }
 
     /// Its length in bytes.
@@ -58,10 +65,13 @@ impl Bridge {
     /// Opens the current version of a file.
     pub async fn open(&self, ino: Ino) -> BridgeResult<Content> {
         let node = self.file(ino)?;
-        if self.needs_look(&node) {
-            self.look_again(node).await?;
+        if !self.needs_look(&node) {
+            return self.open_as_known(ino);
         }
-        self.open_as_known(ino)
+        let before = (node.attrs, node.size);
+        self.look_again(node).await?;
+        let content = self.open_as_known(ino)?;
+        Ok(Content { is_news: (content.node.attrs, content.node.size) != before, ..content })
     }
 
     /// The same, by what is known here.
@@ -78,6 +88,7 @@ impl Bridge {
                 node: Arc::new(node),
                 replicas: Arc::new(replicas),
                 cached,
+                is_news: false,
             })
         })
     }

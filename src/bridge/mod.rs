@@ -30,6 +30,7 @@ use crate::stage::Stage;
 mod access;
 mod ack;
 mod blocking;
+mod change;
 mod content;
 mod damage;
 mod discover;
@@ -45,6 +46,7 @@ mod staging;
 mod status;
 mod xattrs;
 
+pub use change::Change;
 pub use content::Content;
 pub use error::{BridgeError, BridgeErrorKind, BridgeResult};
 pub use names::{FreeName, RenameDone, Unlinked};

@@ -1,7 +1,7 @@
 //! Changes of the tree: each is one transaction of the ledger; the stores follow.
 
 use crate::bridge::replicate::Hold;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, change};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
 use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide, Position};
 use crate::store::ErrorKind;
@@ -52,6 +52,7 @@ impl Bridge {
     pub async fn create(&self, parent: Ino, name: &str, node: NewNode) -> BridgeResult<Node> {
         let key = self.free_key(parent, name).await?;
         let is_fixed = node.kind.is_fixed();
+        change::begin()?;
         let node = self.ledger.create(parent, name, node).await?;
         if is_fixed {
             self.replicator.quiet.disturbed(node.ino);
@@ -72,16 +73,18 @@ impl Bridge {
     /// no store.
     pub async fn link(&self, ino: Ino, to: FreeName) -> BridgeResult<Node> {
         self.replicator.quiet.disturbed(ino);
+        change::begin()?;
         let node = self.ledger.link(ino, to.parent, &to.name, self.clock.now()).await?;
         self.wake_for(Some(&to.key));
         Ok(node)
     }
 
     /// Changes attributes; the stores get them as metadata, later, without the content.
-    pub async fn set_attrs(&self, ino: Ino, change: AttrChange) -> BridgeResult<Node> {
+    pub async fn set_attrs(&self, ino: Ino, attrs: AttrChange) -> BridgeResult<Node> {
         self.read_attrs(ino).await?;
         self.replicator.quiet.disturbed(ino);
-        let node = self.ledger.set_attrs(ino, change).await?;
+        change::begin()?;
+        let node = self.ledger.set_attrs(ino, attrs).await?;
         self.wake_when_quiet();
         Ok(node)
     }
@@ -108,9 +111,9 @@ impl Bridge {
         let Some(node) = self.lookup(parent, name).await? else {
             return Err(BridgeError::new(BridgeErrorKind::NotFound, format!("`{name}` is not there")));
         };
-        let key = self.child_key(parent, name)?;
         let last = node.links == 1;
-        let hold = (still_open && last).then(|| self.hold(&node, &key)).transpose()?;
+        let hold = (still_open && last).then(|| self.hold(&node)).transpose()?;
+        change::begin()?;
         let removed = self.ledger.unlink(Entry { parent, name }, self.clock.now()).await?;
         self.forget(&removed, still_open)?;
         Ok(Unlinked { removed, hold })
@@ -121,6 +124,7 @@ impl Bridge {
         if let Some(node) = self.lookup(parent, name).await? {
             self.require_empty(&node).await?;
         }
+        change::begin()?;
         let removed = self.ledger.rmdir(Entry { parent, name }, self.clock.now()).await?;
         self.discovery.forget(removed.node.ino);
         Ok(removed)
@@ -142,9 +146,7 @@ impl Bridge {
         self.check_key(&to_key)?;
         self.prepare_trees(&source, target.as_ref(), mode, &from_key, &to_key).await?;
         let hold = match &target {
-            Some(node) if target_open && node.kind == Kind::File && node.links == 1 => {
-                Some(self.hold(node, &to_key)?)
-            }
+            Some(node) if target_open && node.kind == Kind::File && node.links == 1 => Some(self.hold(node)?),
             Some(_) | None => None,
         };
         let _route = self.flips.read().await;
@@ -197,6 +199,7 @@ impl Bridge {
         }
         let from = Entry { parent: from.0, name: from.1 };
         let to = Entry { parent: to.0, name: to.1 };
+        change::begin()?;
         Ok(self.ledger.rename(from, to, mode, self.clock.now()).await?)
     }
 
@@ -238,9 +241,9 @@ impl Bridge {
     }
 
     /// Keeps the objects of a node's last name where they are until the hold is dropped.
-    fn hold(&self, node: &Node, key: &Key) -> BridgeResult<Hold> {
+    fn hold(&self, node: &Node) -> BridgeResult<Hold> {
         let replicas = blocking(|| self.ledger.replicas(node.link))?;
-        Ok(self.replicator.hold(node.ino, key, replicas))
+        Ok(self.replicator.hold(node.ino, replicas))
     }
 
     /// Local traces of a removed node, unless it has another name or a file is still open on them.

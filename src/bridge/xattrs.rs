@@ -1,6 +1,6 @@
 //! Extended attributes: in the ledger, and part of an object's metadata.
 
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, change};
 use crate::ledger::{NewXattr, Node};
 use crate::object::{CAPABILITY, Ino, Xattrs};
 
@@ -32,6 +32,7 @@ impl Bridge {
     pub async fn set_xattr(&self, ino: Ino, new: NewXattr) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
         self.replicator.quiet.disturbed(ino);
+        change::begin()?;
         self.ledger.set_xattr(ino, new, self.clock.now()).await?;
         self.wake_when_quiet();
         Ok(())
@@ -41,6 +42,7 @@ impl Bridge {
     pub async fn remove_xattr(&self, ino: Ino, name: &[u8]) -> BridgeResult<()> {
         self.read_attrs(ino).await?;
         self.replicator.quiet.disturbed(ino);
+        change::begin()?;
         self.ledger.remove_xattr(ino, name, self.clock.now()).await?;
         self.wake_when_quiet();
         Ok(())

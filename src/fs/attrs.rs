@@ -183,7 +183,7 @@ impl Fs {
             return Err(FsError::Invalid("only a file has a length that can be set"));
         }
         let truncate = if size == 0 { Truncate::ToZero } else { Truncate::Keep };
-        let Opened { handle, pages } = self.open(ino, Access::Write, truncate).await?;
+        let Opened { handle, pages, .. } = self.open(ino, Access::Write, truncate).await?;
         let are_outdated = matches!(pages, Pages::Drop(_));
         drop(pages);
         let done = self.set_size_through_own(handle, size).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::disk::leave_the_kernels_thread;
 use super::handles::HandleId;
 use super::inodes::{Committed, ContentState, InodeRef};
 use super::{Fs, FsError, FsResult};
@@ -37,8 +38,14 @@ impl Fs {
     }
 
     /// Everything written so far is committed and acknowledged when this returns, also what others wrote
-    /// or committed a moment ago.
+    /// or committed a moment ago; and every change of attributes survives a power failure.
     pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
+        self.fdatasync(handle).await?;
+        self.ask(self.bridge.sync_namespace()).await
+    }
+
+    /// The same of the content alone.
+    pub async fn fdatasync(&self, handle: HandleId) -> FsResult<()> {
         let file = self.files.get(handle)?;
         self.make_safe(&file.inode).await
     }
@@ -59,12 +66,18 @@ impl Fs {
     /// Commits the staged file if it differs from the last version -> the version that now stands for
     /// it, or `None` where there is nothing to wait for. A failure leaves it as it is, to be tried again.
     pub(super) async fn commit_changes(&self, inode: &InodeRef) -> FsResult<Option<Version>> {
+        if named_lease(inode).await.is_none() {
+            // Neither changed nor, without a name, to be committed: who brings content in is not waited for.
+            inode.check_whole()?;
+            return Ok(None);
+        }
         let _alone = inode.changes.lock().await;
         inode.check_whole()?;
         let Some(lease) = named_lease(inode).await else { return Ok(None) };
         if !inode.is_dirty(&lease) {
             return Ok(inode.committed().version);
         }
+        leave_the_kernels_thread(lease.len()).await;
         let generation = lease.generation();
         let times = self.times_to_commit(inode, &lease).await?;
         match self.bridge.commit(&lease, times).await {

@@ -85,6 +85,17 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
+/// So many bytes take the disk longer than the kernel's other requests should wait.
+const LARGE_BYTES: u64 = 1 << 20;
+
+/// Before the disk is kept busy for long: what has not had to wait until now still runs on one of the few threads that
+/// take requests from the kernel.
+pub(super) async fn leave_the_kernels_thread(bytes: u64) {
+    if bytes > LARGE_BYTES {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn explain(what: &str, error: &io::Error) -> FsError {
     if error.kind() == ErrorKind::FileTooLarge {
         return FsError::TooLarge;

@@ -33,7 +33,7 @@ use std::time::Duration;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::bridge::{Bridge, BridgeErrorKind, BridgeResult, StatFs};
+use crate::bridge::{Bridge, BridgeErrorKind, BridgeResult, Change, StatFs};
 use crate::clock::{Clock, timeout};
 use crate::object::{Ino, Version};
 
@@ -180,8 +180,9 @@ impl Fs {
         }
     }
 
-    /// A change: runs to its end whatever becomes of who asked for it. Past the deadline the caller gets
-    /// an error and the change goes on, because half of it may already be promised elsewhere.
+    /// A change: runs to its end whatever becomes of who asked for it. Past the deadline the caller gets an error, and
+    /// what only waits for a store until then is given up: nothing happens later behind the back of who was told that
+    /// it failed. What has begun has the local disk to wait for, and as long again.
     async fn carry_out<T, E>(
         &self,
         change: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -190,7 +191,13 @@ impl Fs {
         T: Send + 'static,
         E: Into<FsError> + Send + 'static,
     {
-        match timeout(self.options.deadline, tokio::spawn(change)).await {
+        let promise = Arc::new(Change::default());
+        let mut running = tokio::spawn(Arc::clone(&promise).run(change));
+        let mut ended = timeout(self.options.deadline, &mut running).await;
+        if ended.is_err() && !promise.give_up() {
+            ended = timeout(self.options.deadline, &mut running).await;
+        }
+        match ended {
             Ok(Ok(done)) => done.map_err(Into::into),
             Ok(Err(panic)) => Err(FsError::bridge(BridgeErrorKind::Damaged, format!("a bug: {panic}"))),
             Err(_elapsed) => Err(self.too_late()),

@@ -55,6 +55,8 @@ pub struct Opened {
     pub handle: HandleId,
     /// What becomes of the pages that the kernel may have of it.
     pub pages: Pages,
+    /// Its attributes are others than the kernel was told.
+    pub has_new_attrs: bool,
 }
 
 /// Pages that the kernel kept of a file.
@@ -100,7 +102,7 @@ impl Fs {
         let inode = self.inodes.enter(ino);
         let alone = Arc::clone(&inode.opening).lock_owned().await;
         let mut state = inode.state.write().await;
-        let mut already_empty = false;
+        let (mut already_empty, mut has_new_attrs) = (false, false);
         if matches!(state.content, ContentState::Idle) {
             if let Some(orphan) = &state.orphan {
                 return Err(orphan.without_content());
@@ -110,6 +112,7 @@ impl Fs {
                 Truncate::ToZero => self.pin_empty(&inode).await?,
             };
             already_empty = truncate == Truncate::ToZero;
+            has_new_attrs = matches!(&state.content, ContentState::Clean(content) if content.is_news());
         }
         if state.handles == 0 {
             inode.accept_writes();
@@ -140,7 +143,7 @@ impl Fs {
                 true => Pages::Drop(alone),
             },
         };
-        Ok(Opened { handle: self.files.insert(file), pages })
+        Ok(Opened { handle: self.files.insert(file), pages, has_new_attrs })
     }
 
     /// The first handle of a file that was just made, on its new staged file.

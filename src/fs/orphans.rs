@@ -13,13 +13,18 @@ use super::attrs::FileInfo;
 use super::inodes::{ContentState, InodeRef, State};
 use super::{Fs, FsError};
 use crate::bridge::{AtLimit, BridgeErrorKind, Hold, Unlinked};
-use crate::clock::timeout;
+use crate::clock::{sleep, timeout};
 use crate::ledger::{Node, Removed};
 use crate::object::{Ino, Kind, Xattrs};
 
 /// How long the content of a replaced file stays for who was about to open it, unless the kernel says earlier that there
 /// is nobody.
 const OPENING_MAX: Duration = Duration::from_secs(1);
+
+/// The first pause before the content of a removed file is asked for again; doubles with each failure.
+const RESCUE_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// The longest one.
+const RESCUE_AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// What is left of a node that was removed.
 #[derive(Debug)]
@@ -169,17 +174,22 @@ async fn let_go_when_forgotten(fs: Arc<Fs>, inode: InodeRef) {
     }
 }
 
-/// Brings the content of an open file without a name into a local file, then lets the stores delete it.
+/// Brings the content of an open file without a name into a local file, then lets the stores delete it, or put
+/// something else there. Tried until it is here or nobody has it open.
 async fn rescue(fs: Arc<Fs>, inode: InodeRef) {
-    match fs.make_staged(&inode, u64::MAX, AtLimit::Refuse).await {
-        Ok(_lease) => {
-            if let Some(orphan) = &mut inode.state.write().await.orphan {
-                orphan.hold = None;
+    let mut pause = RESCUE_AGAIN_FIRST;
+    loop {
+        match fs.make_staged(&inode, u64::MAX, AtLimit::Refuse).await {
+            Ok(_lease) => break,
+            Err(FsError::BadHandle) => return,
+            Err(error) => {
+                tracing::warn!(ino = %inode.ino(), %error, "the content of a removed file that is still open stays on the stores for now");
             }
         }
-        Err(FsError::BadHandle) => {}
-        Err(error) => {
-            tracing::warn!(ino = %inode.ino(), %error, "the content of a removed file that is still open stays on the stores");
-        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RESCUE_AGAIN_MAX);
+    }
+    if let Some(orphan) = &mut inode.state.write().await.orphan {
+        orphan.hold = None;
     }
 }

@@ -1,9 +1,10 @@
 //! Changes of an open file that are no writes, holes, and copies between open files.
 
+use super::disk::{self, leave_the_kernels_thread};
 use super::handles::{FileHandle, HandleId};
 use super::inodes::ContentState;
 use super::io::{Source, source_of};
-use super::{Fs, FsError, FsResult, disk};
+use super::{Fs, FsError, FsResult};
 use crate::bridge::{AtLimit, Content};
 use crate::cache::{Found, Lease, RangeChange, Region};
 
@@ -104,6 +105,7 @@ impl Fs {
             return Ok(0);
         }
         self.make_room(lease, to + len, len, AtLimit::Refuse).await?;
+        leave_the_kernels_thread(len).await;
         target.change(lease, self.now(), |inode| disk::copy_from(inode, lease, from, to, len))
     }
 

@@ -36,6 +36,8 @@ impl Fs {
     /// The same for an open that throws the old content away: it is not even looked at.
     pub(super) async fn pin_empty(&self, inode: &OpenInode) -> FsResult<ContentState> {
         let ino = inode.ino();
+        // The commit makes the attributes the mount's: those of an object that was only listed are guesses.
+        self.ask(self.bridge.read_attrs(ino)).await?;
         let version = self.committed_version(ino).await?;
         let (lease, is_new) = self.bridge.staged_or_empty(ino)?;
         if is_new {

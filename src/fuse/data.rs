@@ -6,7 +6,8 @@ use fuser::{
 };
 
 use super::hybrid;
-use super::ops::{Adapter, access, measure};
+use super::modes::access;
+use super::ops::{Adapter, measure};
 use super::pages::{KernelPages, WHOLE};
 use super::replies;
 use crate::cache::{FileEnd, Found, RangeChange, Region};
@@ -23,6 +24,9 @@ impl Adapter {
         let work = async move {
             let opened = fs.open(ino, access(flags), Truncate::Keep).await?;
             pages.opened(ino, flags);
+            if opened.has_new_attrs {
+                pages.forget_attrs(ino).await;
+            }
             let keep_pages = match opened.pages {
                 Pages::Keep => true,
                 Pages::KeepAndNote => {

@@ -21,6 +21,7 @@ mod flags;
 mod hybrid;
 mod invalidate;
 mod killpriv;
+mod modes;
 mod mountpoint;
 mod ops;
 mod pages;

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use metrics::{counter, histogram};
@@ -25,19 +25,20 @@ use super::data;
 use super::errno;
 use super::hybrid;
 use super::killpriv;
+use super::modes::rename_mode;
 use super::pages::KernelPages;
 use super::replies::{self, Entries, Refuse};
 use super::time;
 use crate::clock::{Clock, Instant};
-use crate::fs::{Access, Caller, Fs, HandleId, SetAttrs};
-use crate::ledger::RenameMode;
+use crate::fs::{Caller, Fs, HandleId, SetAttrs};
 use crate::metrics::{FUSE_ERRORS, FUSE_SECONDS};
 use crate::object::{Device, Ino, Kind};
 
 /// The largest read or write that the kernel sends, in bytes (its own default limit).
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
-/// Read-ahead and other background requests that the kernel has under way at once.
-const BACKGROUND_MAX: u16 = 64;
+/// Read-ahead, and what mappings changed, that the kernel has under way at once: all that it has. What is read ahead of a
+/// silent store waits for its deadline, and with a limit all other reads and closes would wait behind it.
+const BACKGROUND_MAX: u16 = u16::MAX;
 
 /// What the kernel may do for us. Not writeback caching: the order of writes is ours to know, and it
 /// excludes passthrough. KILLPRIV_V2: `killpriv` says what it asks of us in return. Neither AUTO_INVAL_DATA nor
@@ -115,26 +116,6 @@ pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), umask, pid: request.pid() }
 }
 
-pub(super) fn access(flags: OpenFlags) -> Access {
-    match flags.acc_mode() {
-        OpenAccMode::O_RDONLY => Access::Read,
-        OpenAccMode::O_WRONLY => Access::Write,
-        OpenAccMode::O_RDWR => Access::ReadWrite,
-    }
-}
-
-fn rename_mode(flags: RenameFlags) -> Result<RenameMode, Errno> {
-    if flags.is_empty() {
-        Ok(RenameMode::Replace)
-    } else if flags == RenameFlags::RENAME_NOREPLACE {
-        Ok(RenameMode::NoReplace)
-    } else if flags == RenameFlags::RENAME_EXCHANGE {
-        Ok(RenameMode::Exchange)
-    } else {
-        Err(Errno::EINVAL)
-    }
-}
-
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         for capability in CAPABILITIES {
@@ -189,12 +170,17 @@ impl Filesystem for Adapter {
         change.ends_privileges = killpriv::ended_by_setattr(request, &change);
         let handle = fh.map(|fh| HandleId(fh.0));
         // While the size is changed the kernel writes nothing back, so nobody may wait for it.
-        let settled = (mtime.is_some() && size.is_none()).then(|| self.pages.clone());
+        let (pages, ino) = (self.pages.clone(), Ino(ino.0));
         let work = async move {
-            if let Some(pages) = settled {
-                pages.settle(Ino(ino.0)).await;
+            if mtime.is_some() && size.is_none() {
+                pages.settle(ino).await;
             }
-            Ok(fs.setattr(Ino(ino.0), handle, change).await?)
+            let changed = fs.setattr(ino, handle, change).await;
+            if changed.is_err() && size.is_some() {
+                // It may have another length all the same, and only not be acknowledged.
+                pages.forget_attrs(ino).await;
+            }
+            Ok(changed?)
         };
         self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
     }
@@ -393,9 +379,12 @@ impl Filesystem for Adapter {
         self.close_handle(ino, fh, flags, reply);
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let fs = self.fs();
-        let work = async move { Ok(fs.fsync(HandleId(fh.0)).await?) };
+    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let (fs, handle) = (self.fs(), HandleId(fh.0));
+        let work = async move {
+            let synced = if datasync { fs.fdatasync(handle).await } else { fs.fsync(handle).await };
+            Ok(synced?)
+        };
         self.serve("fsync", reply, work, |reply, ()| reply.ok());
     }
 

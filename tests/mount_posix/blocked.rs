@@ -15,7 +15,10 @@ use bridgefs::object::{Key, Side};
 use bridgefs::store::faulty::{Fault, Rule};
 use bridgefs::store::limit::Limits;
 use bridgefs::store::metered::Operation;
+use bridgefs::store::{ErrorKind, ObjectMeta};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::uio::pread;
 use nix::unistd::Pid;
 
 use crate::rig::{Rig, Setup};
@@ -137,8 +140,75 @@ fn a_read_of_a_silent_store_is_eio_at_the_deadline_and_who_reads_can_be_killed()
     kill(Pid::from_raw(reader.id().try_into().expect("a process")), Signal::SIGKILL).expect("killed");
     assert_eq!(reader.wait().expect("it ends").signal(), Some(libc::SIGKILL));
 
-    let read = nix::sys::uio::pread(&other, &mut [0; 1], 0);
+    let read = pread(&other, &mut [0; 1], 0);
     assert_eq!(read, Err(nix::errno::Errno::EIO));
     end_of_silence(&rig);
-    wait_for(|| nix::sys::uio::pread(&other, &mut [0; 1], 0).is_ok());
+    wait_for(|| pread(&other, &mut [0; 1], 0).is_ok());
+}
+
+#[test]
+fn what_is_local_is_read_beside_a_hundred_stalled_reads() {
+    const READERS: usize = 100;
+    let never = Duration::from_secs(3600);
+    let keys: Vec<String> = (0..READERS).map(|n| format!("far/{n}")).collect();
+    let rig = Rig::with(Setup {
+        keys: keys.clone(),
+        limits: Limits {
+            call_deadline: never,
+            stall: never,
+            queue_wait: never,
+            requests_in_flight: READERS,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    });
+    // So large that the kernel reads ahead.
+    for key in &keys {
+        rig.stores.old.bypass_put(
+            &Key::new(key.as_str()).expect("a key"),
+            vec![1; 1 << 20],
+            ObjectMeta::default(),
+        );
+    }
+    fs::write(rig.at("near"), b"near").expect("written");
+    let near = File::open(rig.at("near")).expect("there");
+    let far: Vec<File> = keys.iter().map(|key| File::open(rig.at(key)).expect("there")).collect();
+    posix_fadvise(&near, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).expect("dropped");
+    silence(&rig, Operation::Get);
+    let asked = rig.requests_for(Operation::Get);
+    thread::scope(|scope| {
+        for file in &far {
+            scope.spawn(move || pread(file, &mut [0; 1], 0).expect("read in the end"));
+        }
+        wait_for(|| rig.requests_for(Operation::Get) >= asked + 64);
+        let (tell, told) = mpsc::channel();
+        scope.spawn(move || tell.send(pread(&near, &mut [0; 4], 0)).expect("heard"));
+        let read = told.recv_timeout(Duration::from_secs(60));
+        end_of_silence(&rig);
+        assert_eq!(read.expect("it waits for no store"), Ok(4));
+    });
+}
+
+#[test]
+fn a_length_that_no_store_acknowledged_is_the_length_all_the_same() {
+    let ack_deadline = Duration::from_millis(300);
+    let settings = BridgeSettings { ack_deadline, ..BridgeSettings::default() };
+    let rig = Rig::with(Setup { settings, ..Setup::default() });
+    fs::write(rig.at("f"), b"0123456789").expect("written");
+    rig.drain();
+    let file = File::open(rig.at("f")).expect("there");
+    let seen = || {
+        let len = file.metadata().expect("open").len();
+        (len, pread(&file, &mut [0; 20], 0).expect("read"))
+    };
+    // The second time the kernel has both and asks for nothing.
+    assert_eq!([seen(), seen()], [(10, 10); 2]);
+    for side in Side::BOTH {
+        rig.faults[side].push(Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::Put]));
+    }
+    let cut = nix::unistd::truncate(&rig.at("f"), 4);
+    assert_eq!(cut, Err(nix::errno::Errno::EIO), "it is only here");
+    assert_eq!(seen(), (4, 4));
+    end_of_silence(&rig);
+    rig.drain();
 }

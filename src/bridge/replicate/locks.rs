@@ -154,13 +154,11 @@ impl Hold {
     pub(crate) fn new(
         holds: &Arc<Holds>,
         ino: Ino,
-        key: &Key,
         replicas: PerSide<Option<Replica>>,
         bells: &Arc<Bells>,
     ) -> Hold {
         let stands = replicas.iter().filter_map(|(side, r)| Some((side, r.as_ref()?.receipt.key.clone())));
-        let keys: Vec<(Side, Key)> =
-            Side::BOTH.map(|side| (side, key.clone())).into_iter().chain(stands).collect();
+        let keys: Vec<(Side, Key)> = stands.collect();
         let mut held = holds.held.lock();
         for key in &keys {
             *held.keys.entry(key.clone()).or_default() += 1;
@@ -194,7 +192,8 @@ mod tests {
 
     use super::{COMES_BACK, Hold, Holds, KeyLocks};
     use crate::clock::sleep;
-    use crate::object::{Ino, Key, PerSide, Side};
+    use crate::ledger::{Replica, ReplicaState};
+    use crate::object::{ETag, Ino, Key, LinkId, PerSide, Receipt, Side, Version};
 
     #[test]
     fn a_key_is_changed_by_one_at_a_time_on_each_side() {
@@ -238,10 +237,27 @@ mod tests {
     fn a_hold_ends_with_its_last_holder() {
         let key = Key::new("a").expect("key");
         let (holds, bells) = (Arc::new(Holds::default()), Arc::default());
-        let hold = |ino| Hold::new(&holds, Ino(ino), &key, PerSide::default(), &bells);
+        let receipt = Receipt {
+            key: key.clone(),
+            version: Version::FIRST,
+            etag: ETag::new("1"),
+            size: 1,
+            digest: None,
+        };
+        let replica = |ino| Replica {
+            name: LinkId(ino),
+            receipt: receipt.clone(),
+            attr_version: 0,
+            state: ReplicaState::Copied,
+            received_at: 0,
+        };
+        let hold = |ino| {
+            let there = PerSide { old: Some(replica(ino)), new: None };
+            Hold::new(&holds, Ino(ino), there, &bells)
+        };
         let (one, two) = (hold(5), hold(6));
         drop(one);
-        assert!(holds.contains(Side::Old, &key));
+        assert!(holds.contains(Side::Old, &key) && !holds.contains(Side::New, &key));
         assert!(holds.of_node(Ino(5)).is_none() && holds.of_node(Ino(6)).is_some());
         drop(two);
         assert!(!holds.contains(Side::Old, &key));

@@ -176,9 +176,9 @@ impl Replicator {
         self.bells.ring_all();
     }
 
-    /// Keeps what the stores have of a node that is about to leave the tree from the name `key`.
-    pub(crate) fn hold(&self, ino: Ino, key: &Key, replicas: PerSide<Option<Replica>>) -> Hold {
-        Hold::new(&self.holds, ino, key, replicas, &self.bells)
+    /// Keeps what the stores have of a node that is about to leave the tree.
+    pub(crate) fn hold(&self, ino: Ino, replicas: PerSide<Option<Replica>>) -> Hold {
+        Hold::new(&self.holds, ino, replicas, &self.bells)
     }
 
     /// Where the content of a node that has left the tree can still be read, while a hold keeps it.

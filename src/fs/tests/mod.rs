@@ -12,4 +12,5 @@ mod ranges;
 mod rig;
 mod stores;
 mod tree;
+mod waiting;
 mod xattrs;
