@@ -78,8 +78,8 @@ struct Progress {
     has_it: bool,
     /// It is sick: its breaker is open, it refuses what it is sent, or it will not take the object.
     out: bool,
-    /// It has failed to take the object before.
-    failed: bool,
+    /// How long it is waited for, if it is.
+    patience: Patience,
 }
 
 /// What a waiter is told.
@@ -93,12 +93,15 @@ enum Verdict {
 }
 
 /// How long a side is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Patience {
     /// The deadline counts from when it took something last, or a file for it was digested farther: a large file
     /// on a slow line is no failure.
+    #[default]
     WhileItTakes,
-    /// It takes other objects, but not this one.
+    /// From when this one was held back from it: it takes other objects meanwhile.
+    HeldBackSince(Instant),
+    /// From the beginning: it takes other objects, but not this one.
     NoLonger,
 }
 
@@ -108,10 +111,7 @@ fn judge(policy: AckPolicy, routing: &Routing, sides: PerSide<Progress>) -> Verd
     let primary = routing.route.primary;
     let secondary = primary.other();
     let (first, second) = (sides[primary], sides[secondary]);
-    let wait = |side: Side| {
-        let patience = if sides[side].failed { Patience::NoLonger } else { Patience::WhileItTakes };
-        Verdict::WaitFor(side, patience)
-    };
+    let wait = |side: Side| Verdict::WaitFor(side, sides[side].patience);
     match policy {
         AckPolicy::Journal => Verdict::Done,
         AckPolicy::Primary if first.has_it => Verdict::Done,
@@ -178,6 +178,7 @@ impl Bridge {
     pub(crate) fn ack_deadline(&self, side: Side, patience: Patience, start: Instant) -> Instant {
         let taken = match patience {
             Patience::WhileItTakes => self.replicator.acceptance(side).progressed_at(),
+            Patience::HeldBackSince(at) => Some(at),
             Patience::NoLonger => None,
         };
         taken.map_or(start, |at| at.max(start)) + self.settings.ack_deadline
@@ -232,9 +233,15 @@ impl Bridge {
                 let failures = intent.as_ref().map_or(0, |intent| intent.attempts);
                 let refuses =
                     || self.handle(side).breaker.is_open() || self.replicator.acceptance(side).refuses();
-                let blocked = intent.is_some_and(|intent| intent.blocked.is_some());
+                let blocked = intent.as_ref().is_some_and(|intent| intent.blocked.is_some());
                 let out = !has_it && (blocked || failures >= FAILURES_MAX || refuses());
-                sides[side] = Progress { has_it, out, failed: failures > 0 };
+                let held_back = intent.and_then(|intent| self.replicator.held_back.since(&intent));
+                let patience = match held_back {
+                    _ if blocked || failures > 0 => Patience::NoLonger,
+                    Some(since) => Patience::HeldBackSince(since),
+                    None => Patience::WhileItTakes,
+                };
+                sides[side] = Progress { has_it, out, patience };
             }
             Ok(judge(policy, &routing, sides))
         })
@@ -265,10 +272,10 @@ mod tests {
     use crate::object::{PerSide, Side};
     use crate::stage::Stage;
 
-    const HAS: Progress = Progress { has_it: true, out: false, failed: false };
-    const OUT: Progress = Progress { has_it: false, out: true, failed: false };
-    const FAILED: Progress = Progress { has_it: false, out: false, failed: true };
-    const YET: Progress = Progress { has_it: false, out: false, failed: false };
+    const HAS: Progress = Progress { has_it: true, out: false, patience: Patience::WhileItTakes };
+    const OUT: Progress = Progress { has_it: false, out: true, patience: Patience::WhileItTakes };
+    const FAILED: Progress = Progress { has_it: false, out: false, patience: Patience::NoLonger };
+    const YET: Progress = Progress { has_it: false, out: false, patience: Patience::WhileItTakes };
 
     #[test]
     fn who_is_waited_for() {

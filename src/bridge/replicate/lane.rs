@@ -210,12 +210,16 @@ impl Bridge {
     async fn task_ended(&self, side: Side, lane: &mut Lane, task: Task, result: BridgeResult<Outcome>) {
         lane.running.remove(&task);
         let now = Instant::now();
+        if let Task::Sync(name) = task {
+            self.note_end(side, name, &result);
+        }
         match result {
             Ok(Outcome::Done) => lane.ended_well(&task),
             Ok(Outcome::Later(why)) => {
                 tracing::debug!(%side, ?task, why, "later");
                 lane.ended_later(task, now);
             }
+            Ok(Outcome::AfterTwin) => lane.ended_later(task, now),
             Ok(Outcome::NotBefore(until)) => {
                 lane.resting.insert(task, Rest { until, for_others: false });
             }

@@ -14,6 +14,7 @@
 //! | `remove` | one deletion on one store |
 //! | `quiet` | what has just changed waits a moment |
 //! | `acceptance` | whether a store takes what it is sent |
+//! | `held_back` | what does not come to be sent |
 //! | `leftovers` | uploads that an earlier run did not end |
 //! | `locks` | one at a time per key; keys that must stay for now |
 
@@ -34,6 +35,7 @@ use crate::object::{ETag, Ino, Key, LinkId, PerSide, Position, Receipt, Side};
 
 mod acceptance;
 mod condition;
+mod held_back;
 mod inherit;
 mod lane;
 mod leftovers;
@@ -51,6 +53,7 @@ mod tests;
 pub use locks::Hold;
 
 use acceptance::Acceptance;
+use held_back::HeldBack;
 use locks::{Bells, Holds, KeyLocks};
 use quiet::Quiet;
 
@@ -80,6 +83,8 @@ enum Outcome {
     Done,
     /// Something else must happen first; not a failure.
     Later(&'static str),
+    /// The same, and that is under way: another name of the file is being sent, of which this one is made.
+    AfterTwin,
     /// Nothing but time must pass.
     NotBefore(Instant),
 }
@@ -111,6 +116,7 @@ pub(crate) struct Replicator {
     /// Requests of the process before this one may still take effect until then.
     doubt_after_start: Mutex<Option<Instant>>,
     acceptance: PerSide<Acceptance>,
+    pub(crate) held_back: HeldBack,
     pub(crate) quiet: Quiet,
     /// Uploads that the run before this one left.
     pub(crate) abandoned: Mutex<Vec<OpenUpload>>,
@@ -166,6 +172,7 @@ impl Replicator {
             doubtful: Mutex::default(),
             doubt_after_start: Mutex::default(),
             acceptance: PerSide::default(),
+            held_back: HeldBack::default(),
             quiet: Quiet::default(),
             abandoned: Mutex::default(),
         }

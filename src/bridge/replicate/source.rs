@@ -170,6 +170,7 @@ impl Bridge {
         if committed.digested_up_to(so_far) {
             for side in situation.routing.route.write_sides() {
                 self.replicator.acceptance(side).progressed();
+                self.replicator.held_back.let_go(situation.node.link, side);
             }
         }
     }

@@ -116,7 +116,9 @@ impl Bridge {
             }
             match self.take_step(side, &situation, step).await {
                 Ok(Outcome::Done) => {}
-                Ok(later @ (Outcome::Later(_) | Outcome::NotBefore(_))) => return Ok(later),
+                Ok(later @ (Outcome::Later(_) | Outcome::AfterTwin | Outcome::NotBefore(_))) => {
+                    return Ok(later);
+                }
                 Err(error) if error.store_kind() == Some(ErrorKind::Unsupported) => {
                     if let Some(later) = self.clear_the_way(side, &situation.key).await? {
                         return Ok(later);

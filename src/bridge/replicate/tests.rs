@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::bridge::ack::Patience;
@@ -288,4 +289,67 @@ async fn names_of_one_file_that_have_changed_places_do_not_wait_for_each_other()
     let stored: Vec<_> =
         rig.stored.snapshot().into_iter().map(|(key, (body, _))| (key.to_string(), body.len())).collect();
     assert_eq!(stored, [("a".to_owned(), 9), ("b".to_owned(), 9)]);
+}
+
+/// Waits for the acknowledgement of what was committed last -> whether it came, and after how long.
+async fn acknowledged(rig: &Rig, lease: &Lease, meanwhile: impl AsyncFn(u32)) -> (bool, Duration) {
+    let node = rig.bridge.node(lease.ino()).await.expect("read").expect("there");
+    let (bridge, start) = (Arc::clone(&rig.bridge), Instant::now());
+    let waiting = tokio::spawn(async move { bridge.acknowledged(node.ino, node.version).await });
+    let mut seconds = 0;
+    while !waiting.is_finished() {
+        assert!(start.elapsed() < 5 * rig.bridge.settings.ack_deadline, "who waits is told at last");
+        sleep(Duration::from_secs(1)).await;
+        seconds += 1;
+        meanwhile(seconds).await;
+    }
+    (waiting.await.expect("no panic").is_ok(), start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_come_to_be_sent_is_not_waited_for_longer_because_others_are() {
+    let rig = Rig::new().await;
+    let key = Key::new("held").expect("a key");
+    let lock = rig.bridge.replicator.locks.try_lock(Side::Old, &[&key]).expect("free");
+    let lease = rig.commit("held", 7).await;
+    let others = async |n: u32| drop(rig.commit(&n.to_string(), 7).await);
+    let (came, after) = acknowledged(&rig, &lease, others).await;
+    let deadline = rig.bridge.settings.ack_deadline;
+    assert!(
+        !came && after >= deadline && after < deadline + Duration::from_secs(5),
+        "{came} after {after:?}"
+    );
+    assert!(rig.stored.snapshot().len() > 50, "the others have arrived");
+    drop((lock, lease));
+    rig.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_to_wait_before_it_was_sent_has_its_time_from_then_on() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Delay(Duration::from_secs(40))).on(&[Operation::PutPart]));
+    let key = Key::new("large").expect("a key");
+    let lock = Mutex::new(rig.bridge.replicator.locks.try_lock(Side::Old, &[&key]));
+    let lease = rig.commit("large", 64 * MIB).await;
+    let let_go_after_50s = async |seconds| {
+        if seconds == 50 {
+            drop(lock.lock().take());
+        }
+    };
+    let (came, after) = acknowledged(&rig, &lease, let_go_after_50s).await;
+    assert!(came && after > rig.bridge.settings.ack_deadline, "{came} after {after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_waits_for_another_one_of_its_file_has_its_time_as_well() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Delay(Duration::from_secs(40))).on(&[Operation::PutPart]));
+    rig.faults.push(Rule::always(Fault::Delay(Duration::from_secs(5))).on(&[Operation::Copy]));
+    let lease = rig.make(Ino::ROOT, "large").await;
+    let to = rig.bridge.prepare_link(lease.ino(), Ino::ROOT, "further").await.expect("free");
+    rig.bridge.link(lease.ino(), to).await.expect("linked");
+    rig.commit_again(&lease, 64 * MIB).await;
+    let (came, after) = acknowledged(&rig, &lease, async |_| ()).await;
+    assert!(came && after > rig.bridge.settings.ack_deadline, "{came} after {after:?}");
+    assert_eq!(rig.counts.of(Operation::StartUpload), 1, "the further name is a copy");
 }

@@ -43,6 +43,7 @@ impl Bridge {
         let Some(situation) = &self.situation_of(&source, situation)? else {
             return self.not_now(side, situation);
         };
+        self.replicator.held_back.let_go(situation.node.link, side);
         let ours = self.meta_of(situation)?;
         let mut meta = self.with_inherited(side.other(), &situation.node, found, ours).await?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
@@ -113,6 +114,7 @@ impl Bridge {
         let Some(twin) = now.filter(|now| *now == seen) else {
             return Ok(Some(Outcome::Later("its other name was changed")));
         };
+        self.replicator.held_back.let_go(node.link, side);
         let meta = self.meta_of(situation)?;
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let write = Write::Copy(&twin.receipt.key, &twin.receipt.etag, &meta);
@@ -138,7 +140,7 @@ impl Bridge {
         // It may have come to where the object of this name still stands, which is locked by this very step.
         let is_mine = key == situation.key || key == *situation.stands_at(side);
         let running = !is_mine && self.replicator.locks.is_changing(side, &key);
-        Ok(running.then_some(Outcome::Later("it is being sent under another name")))
+        Ok(running.then_some(Outcome::AfterTwin))
     }
 
     /// Sends parts side by side and puts them together; `None` if the file was written meanwhile, or is not
