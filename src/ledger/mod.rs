@@ -53,6 +53,7 @@ pub use error::{LedgerError, LedgerErrorKind, LedgerResult};
 pub use obstacles::Obstacle;
 pub use open::{Ledger, LedgerCounters, LedgerMode, LedgerOptions};
 pub use rename::Renamed;
+pub use replicas::Leaving;
 pub use scan::{Scan, ScanId};
 pub(crate) use slices::covers;
 pub use types::*;

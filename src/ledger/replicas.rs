@@ -53,25 +53,31 @@ impl Ledger {
     }
 
     /// Lazy. The same where the slice of a name does not write `side` any more, and the object there stands under an
-    /// older key, unless a store that is written lacks the content -> whether that is so: then this waits for it.
-    pub async fn leave(&self, side: Side, seen: &Replica) -> LedgerResult<bool> {
+    /// older key, unless a store that is written lacks the content: then this waits for it, and asks for it where
+    /// nobody has.
+    pub async fn leave(&self, side: Side, seen: &Replica) -> LedgerResult<Leaving> {
         let (link, seen) = (seen.name, seen.receipt.clone());
         self.lazy(move |tx| {
             let (Some(node), Some(row)) =
                 (nodes::named(tx.conn, link)?, as_seen(tx.conn, link, side, &seen)?)
             else {
-                return Ok(false);
+                return Ok(Leaving::Done);
             };
             let targets = tx.targets_of(link)?;
             if targets.contains(side) {
-                return Ok(false);
+                return Ok(Leaving::Done);
             }
             let is_current = |row: Option<ReplicaRow>| row.is_some_and(|row| row.is_current(&node));
-            if targets.contains(side.other()) && !is_current(find(tx.conn, link, side.other())?) {
-                return Ok(true);
+            let other = side.other();
+            if targets.contains(other) && !is_current(find(tx.conn, link, other)?) {
+                if intents::find(tx.conn, link, other)?.is_some() {
+                    return Ok(Leaving::Waits);
+                }
+                want(tx.conn, link, other, tx.now)?;
+                return Ok(Leaving::Asked);
             }
             drop_row(tx, side, &row)?;
-            Ok(false)
+            Ok(Leaving::Done)
         })
         .await
     }
@@ -110,6 +116,17 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// Whether what a store that is left still has may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// Nothing of it is left to be done.
+    Done,
+    /// The other store must have the content first.
+    Waits,
+    /// The same, and it was asked to only now.
+    Asked,
 }
 
 fn drop_row(tx: &mut Tx<'_>, side: Side, row: &ReplicaRow) -> LedgerResult<()> {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, LedgerErrorKind, LedgerResult};
 
 /// Step `i` brings a file from `user_version` `i` to `i + 1`. A step that was released is never changed.
-const STEPS: [&str; 6] = [FIRST, UPLOADS, POSIX, GIVEN_UP, POSITIONS, STAMPS];
+const STEPS: [&str; 7] = [FIRST, UPLOADS, POSIX, GIVEN_UP, POSITIONS, STAMPS, ATTRS_WRITTEN];
 
 const FIRST: &str = r"
 -- Single values: bridge_id, next_ino, open_findings, barrier, store_old, store_new, marked_old, marked_new.
@@ -221,6 +221,12 @@ const STAMPS: &str = r"
 -- Another random number with each change of what is wanted: what was decided before it is void.
 ALTER TABLE intents ADD COLUMN stamp BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE tombstones ADD COLUMN stamp BIGINT NOT NULL DEFAULT 0;
+";
+
+const ATTRS_WRITTEN: &str = r"
+-- Also what was only found, if its attributes were changed: both stores have them, or are to have them.
+DROP INDEX nodes_written;
+CREATE INDEX nodes_written ON nodes (ino) WHERE kind <> 1 AND (origin = 0 OR version > 1 OR attr_version > 0);
 ";
 
 /// Brings the file to the newest schema, each step in one transaction.

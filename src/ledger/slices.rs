@@ -135,15 +135,17 @@ fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, link: LinkId) ->
     tombstones::bury(tx, side, key.as_str(), None, TombstoneState::Deferred, now)
 }
 
-/// What the mount has written and `side` does not hold as it is now. The condition on `nodes` is word for
+/// What the mount has written and `side` does not hold as it is now. Of what was only found, and is not there
+/// at all, a change of attributes brings no content. The condition on `nodes` is word for
 /// word that of the index `nodes_written`, which makes this independent of what was only found. The row of a
 /// further name always meets it: such a name is the mount's.
 fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<LinkId>> {
     let sql = "SELECT f.ino FROM nodes f INDEXED BY nodes_written
                JOIN nodes n ON n.ino = coalesce(f.link_of, f.ino)
                LEFT JOIN replicas r ON r.ino = f.ino AND r.side = ?1
-               WHERE f.kind <> 1 AND (f.origin = 0 OR f.version > 1) AND n.version > 0
-                 AND (r.ino IS NULL OR r.version <> n.version OR r.attr_version <> n.attr_version
+               WHERE f.kind <> 1 AND (f.origin = 0 OR f.version > 1 OR f.attr_version > 0) AND n.version > 0
+                 AND (r.ino IS NULL AND (f.origin = 0 OR f.version > 1)
+                      OR r.version <> n.version OR r.attr_version <> n.attr_version
                       OR r.key IS NOT NULL OR r.state = 2)";
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map([side_number(side)], |row| row.get(0).map(LinkId))?;

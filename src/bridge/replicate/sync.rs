@@ -3,7 +3,9 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{Intent, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState};
+use crate::ledger::{
+    Intent, Leaving, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
+};
 use crate::object::{
     ContentDigest, Digest, ETag, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version,
     XATTRS_ENTRY,
@@ -355,7 +357,8 @@ impl Bridge {
         let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
         let store = &self.handle(side).store;
         if !store.capabilities().metadata {
-            return self.record_attrs(side, situation, replica).await;
+            let (etag, now) = (replica.receipt.etag.clone(), situation.node.attr_version);
+            return self.record_receipt(side, situation, etag, now, Made::Of(replica)).await;
         }
         let (key, etag) = (&situation.key, &replica.receipt.etag);
         let info = match store.head(key).await {
@@ -414,16 +417,6 @@ impl Bridge {
         same.map_err(|e| BridgeError::from_store(side, e).on(&receipt.key))
     }
 
-    async fn record_attrs(
-        &self,
-        side: Side,
-        situation: &Situation,
-        replica: &Replica,
-    ) -> BridgeResult<Outcome> {
-        let etag = replica.receipt.etag.clone();
-        self.record_receipt(side, situation, etag, situation.node.attr_version, Made::Of(replica)).await
-    }
-
     async fn lost_replica(
         &self,
         side: Side,
@@ -438,12 +431,13 @@ impl Bridge {
     /// belongs.
     async fn leave(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
         let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
-        if self.ledger.leave(side, replica).await? {
-            return Ok(Outcome::Later("the other store does not have it yet"));
+        let leaving = self.ledger.leave(side, replica).await?;
+        if leaving != Leaving::Waits {
+            // The other store is to get it, or its old name is in a slice that still writes this one: it is deleted there.
+            self.replicator.wake_all();
         }
-        // Its old name may be in a slice that still writes this store: then it is deleted there.
-        self.replicator.wake_all();
-        Ok(Outcome::Done)
+        let waits = Outcome::Later("the other store does not have it yet");
+        Ok(if leaving == Leaving::Done { Outcome::Done } else { waits })
     }
 
     /// Writes a store's confirmation into the ledger and tells those who wait for it.

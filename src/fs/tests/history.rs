@@ -8,9 +8,10 @@ use super::stores::{history, kinds};
 use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::{FindingKind, RenameMode};
 use crate::object::{Digest, Ino, Key, PerSide, Position, Side, XattrMode};
+use crate::stage::Stage;
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
-use crate::store::{Condition, HttpHeader, HttpHeaders, ObjectMeta, Store};
+use crate::store::{Condition, ErrorKind, HttpHeader, HttpHeaders, ObjectMeta, Store};
 
 const BEFORE: &[u8] = b"from before";
 
@@ -307,4 +308,17 @@ async fn a_file_that_a_store_refuses_for_ever_is_a_finding_until_it_is_taken() {
     rig.faults.old.clear();
     assert_eq!(rig.stored("f").await.as_deref(), Some(&b"content"[..]));
     assert_eq!(kinds(&rig), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_a_store_has_not_followed_when_it_is_left_reaches_the_other_one() {
+    let rig = Rig::over("f", BEFORE, &ObjectMeta::default()).await;
+    rig.bridge.set_stage("", Stage::Off, 100, "test", "test").await.expect("a stage");
+    rig.faults.old.push(Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::Copy]));
+    rename(&rig, "f", "g").await;
+    rig.bridge.set_stage("", Stage::Complete, 100, "test", "test").await.expect("a stage");
+    rig.faults.old.clear();
+    rig.drain().await;
+    let held = rig.stores.new.snapshot().into_iter().map(|(key, (body, _))| (key.to_string(), body.to_vec()));
+    assert_eq!(held.collect::<Vec<_>>(), [("g".to_owned(), BEFORE.to_vec())]);
 }

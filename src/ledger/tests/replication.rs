@@ -266,10 +266,11 @@ fn what_moved_to_where_a_side_is_not_written_is_deleted_there_once_the_other_one
     let file = moved_to_where_old_is_not_written(&fixture);
     let on_old = fixture.held(file.link, Side::Old);
     fixture.write(file.ino);
-    assert!(run(fixture.leave(Side::Old, &on_old)).expect("read"), "it is the only one that is whole");
+    let left = || run(fixture.leave(Side::Old, &on_old)).expect("read");
+    assert_eq!(left(), Leaving::Waits, "it is the only one that is whole");
     assert_eq!(fixture.held(file.link, Side::Old), on_old);
     fixture.confirm(file.ino, Side::New);
-    assert!(!run(fixture.leave(Side::Old, &on_old)).expect("left"));
+    assert_eq!(left(), Leaving::Done);
     assert_eq!(fixture.replicas(file.link).expect("read").old, None);
     let grave = fixture.grave(Side::Old, "a").expect("noted");
     assert_eq!(grave.state, TombstoneState::Pending, "the slice of its old name still writes old");
@@ -414,5 +415,59 @@ fn what_a_store_made_of_a_right_object_is_right_though_a_wrong_one_has_its_tag()
         let outcome = run(fixture.receipt((file.ino, node.link), Side::New, copy)).expect("recorded");
         assert_eq!(outcome, ReceiptOutcome::Satisfied, "{at}");
     }
+    fixture.assert_clean();
+}
+
+impl Fixture {
+    fn chmod(&self, ino: Ino, mode: u32) {
+        let change = AttrChange { mode: Some(mode), ctime: NOW, ..AttrChange::default() };
+        run(self.set_attrs(ino, change)).expect("changed");
+    }
+
+    fn is_wanted(&self, link: LinkId, side: Side) -> bool {
+        self.intent(link, side).expect("read").is_some()
+    }
+}
+
+#[test]
+fn attributes_of_history_that_changed_while_a_store_was_not_written_reach_it() {
+    let fixture = Fixture::new();
+    let scan = fixture.begin_scan();
+    let found = fixture.list(Ino::ROOT, &["f", "only here", "untouched"], Side::Old, &scan);
+    let [f, only_here, untouched] = [&found[0], &found[1], &found[2]];
+    fixture.chmod(f.ino, 0o600);
+    for side in Side::BOTH {
+        fixture.confirm(f.ino, side);
+    }
+    fixture.stage("", Stage::Off);
+    fixture.chmod(f.ino, 0o640);
+    fixture.chmod(only_here.ino, 0o640);
+    fixture.confirm(f.ino, Side::Old);
+    assert!(!fixture.is_wanted(f.link, Side::New));
+    fixture.stage("", Stage::DualWrite);
+    assert!(fixture.is_wanted(f.link, Side::New), "it has older attributes");
+    assert!(!fixture.is_wanted(only_here.link, Side::New), "its content is for the backfill");
+    fixture.confirm(f.ino, Side::New);
+    fixture.chmod(f.ino, 0o644);
+    fixture.stage("", Stage::Off);
+    fixture.stage("", Stage::DualWrite);
+    assert!(fixture.is_wanted(f.link, Side::New), "what was on its way is wanted again");
+    assert!(!Side::BOTH.iter().any(|side| fixture.is_wanted(untouched.link, *side)));
+    fixture.assert_clean();
+}
+
+#[test]
+fn history_that_was_renamed_on_a_store_that_is_left_before_it_has_moved_is_asked_of_the_other_one() {
+    let fixture = Fixture::off();
+    let scan = fixture.begin_scan();
+    let node = fixture.list(Ino::ROOT, &["f"], Side::Old, &scan).remove(0);
+    fixture.mv("f", "g");
+    fixture.stage("", Stage::Complete);
+    let leave = || run(fixture.leave(Side::Old, &fixture.held(node.link, Side::Old))).expect("asked");
+    assert_eq!([leave(), leave()], [Leaving::Asked, Leaving::Waits]);
+    assert!(fixture.is_wanted(node.link, Side::New));
+    fixture.confirm(node.ino, Side::New);
+    assert_eq!(leave(), Leaving::Done);
+    assert!(fixture.grave(Side::Old, "f").is_some());
     fixture.assert_clean();
 }
