@@ -203,6 +203,7 @@ impl Bridge {
         if info.size == receipt.size && authentic {
             self.replicator.retagged(content.ino(), side, receipt, &info.etag);
             self.ledger.retagged(replica.name, side, receipt, info.etag).await?;
+            self.replicator.wake_all();
             return Ok(true);
         }
         Ok(false)

@@ -385,6 +385,8 @@ impl Bridge {
         let etag = if meta.user == info.meta.user {
             info.etag
         } else {
+            // After a power failure the ledger must not know older ones, and nothing of this.
+            self.ledger.sync().await?;
             store.set_meta(key, &info.etag, &meta).await.map_err(|e| self.failed_write(side, key, e))?
         };
         self.record_receipt(side, situation, etag, situation.node.attr_version, Made::Of(replica)).await

@@ -13,7 +13,7 @@ use crate::bridge::{
 };
 use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
 use crate::clock::{Clock, Instant, sleep, timeout};
-use crate::ledger::{Ledger, LedgerMode, LedgerOptions, NewNode, RenameMode};
+use crate::ledger::{AttrChange, Ledger, LedgerMode, LedgerOptions, NewNode, RenameMode};
 use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use crate::stage::Stage;
 use crate::store::breaker::Breaker;
@@ -352,4 +352,19 @@ async fn a_name_that_waits_for_another_one_of_its_file_has_its_time_as_well() {
     let (came, after) = acknowledged(&rig, &lease, async |_| ()).await;
     assert!(came && after > rig.bridge.settings.ack_deadline, "{came} after {after:?}");
     assert_eq!(rig.counts.of(Operation::StartUpload), 1, "the further name is a copy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_are_on_the_local_disk_before_a_store_gets_them() {
+    let rig = Rig::over(&["f"]).await;
+    let node = rig.bridge.lookup(Ino::ROOT, "f").await.expect("asked").expect("there");
+    rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::SetMeta]));
+    let syncs = || rig.bridge.ledger.counters().syncs;
+    let before = syncs();
+    let change = AttrChange { mode: Some(0o600), ctime: 1, ..AttrChange::default() };
+    rig.bridge.set_attrs(node.ino, change).await.expect("changed");
+    until(|| rig.faults.stalled() == 1).await;
+    assert!(syncs() > before, "a power failure would leave the store with what nobody knows of");
+    rig.faults.clear();
+    rig.drained().await;
 }

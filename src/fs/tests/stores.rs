@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rig::{ALICE, Rig};
 use crate::bridge::{AckPolicy, BridgeSettings};
+use crate::fs::SetAttrs;
 use crate::ledger::FindingKind;
 use crate::object::{Ino, Key, Side};
 use crate::store::faulty::{Fault, Rule};
@@ -192,4 +193,23 @@ async fn a_symbolic_link_that_a_listing_showed_is_one_once_it_is_read() {
     rig.open(ino, crate::fs::Access::Read).await;
     assert_eq!(rig.fs.getattr(ino).await.expect("there").kind, crate::object::Kind::Symlink);
     assert_eq!(&*rig.fs.readlink(ino).await.expect("read"), b"target");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_attributes_that_only_a_read_finds_is_brought_in_order_at_once() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", b"content").await;
+    let change = SetAttrs { mode: Some(0o640), ..SetAttrs::default() };
+    rig.fs.setattr(ino, None, change).await.expect("changed");
+    rig.settle().await;
+    rig.cache.forget(ino);
+    // The store has it and the ledger does not: its receipt is lost.
+    let (key, store) = (Key::new("f").expect("a key"), &rig.stores.old);
+    let info = store.head(&key).await.expect("there");
+    let mut changed = info.meta.clone();
+    changed.user.insert("mode".to_owned(), "0600".to_owned());
+    store.set_meta(&key, &info.etag, &changed).await.expect("changed");
+    assert_eq!(rig.content(ino).await, b"content");
+    rig.drain().await;
+    assert_eq!(store.head(&key).await.expect("there").meta, info.meta);
 }
