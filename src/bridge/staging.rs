@@ -322,7 +322,8 @@ impl Bridge {
     }
 
     /// Makes the content of a staged file the next version: durable here when this returns, and on its
-    /// way to every store that the slice writes. The point of no return.
+    /// way to every store that the slice writes. The point of no return. To be called once at a time for each file:
+    /// versions are as new as they are high.
     pub async fn commit(&self, lease: &Lease, times: ContentTimes) -> BridgeResult<Version> {
         let ino = lease.ino();
         // Taken before the sync: a write that comes meanwhile makes the file differ from the version.

@@ -136,7 +136,7 @@ impl Bridge {
         let is_quiet = |c: &Committed| c.generation == lease.generation() && (!is_overdue || c.is_settled());
         let committed = match self.staging.get(node.ino).filter(|c| c.version == node.version) {
             Some(committed) if committed.snapshot.is_some() || is_quiet(&committed) => committed,
-            known => match self.hold_still(side, node, &lease, known.as_deref()).await? {
+            Some(_) | None => match self.hold_still(side, node, &lease).await? {
                 Some(copied) => copied,
                 None => return Ok(None),
             },
@@ -175,15 +175,14 @@ impl Bridge {
         }
     }
 
-    /// The staged file differs from the version that was committed (`known`, if it was by this run): somebody goes
-    /// on writing, and will be done. If that takes too long, a copy of the file as it is now is sent, so that
-    /// a file which is never quiet still reaches the stores.
+    /// The staged file differs from the version that was committed: somebody goes on writing, and will be done. If that
+    /// takes too long, a copy of the file as it is now is sent, so that a file which is never quiet still reaches the
+    /// stores.
     async fn hold_still(
         &self,
         side: Side,
         node: &Node,
         lease: &Lease,
-        known: Option<&Committed>,
     ) -> BridgeResult<Option<Arc<Committed>>> {
         // What was brought in to be changed, and is not yet, may be of before what an outsider wrote: it is no version.
         let is_older = |c: &Committed| c.version < node.version && c.generation == lease.generation();
@@ -200,20 +199,39 @@ impl Bridge {
             }
             Err(error) => return Err(BridgeError::from_disk("copy a staged file", error)),
         };
-        let is_version = |known: &Committed| known.generation == snapshot.generation();
-        if known.is_some_and(is_version) && snapshot.len() == node.size {
-            return Ok(Some(self.staging.set_snapshot(node.ino, node.version, snapshot)));
+        self.commit_copy(node, lease, snapshot).await
+    }
+
+    /// Makes a copy that was begun when the file was `begun` the next version, unless it is the one that was committed.
+    /// What was committed while it was made is in it: else a large file that is synced faster than it can be copied
+    /// would never be sent. `None`: whoever writes has committed more than it has.
+    pub(super) async fn commit_copy(
+        &self,
+        begun: &Node,
+        lease: &Lease,
+        snapshot: Snapshot,
+    ) -> BridgeResult<Option<Arc<Committed>>> {
+        let ino = begun.ino;
+        let Some(node) = blocking(|| self.ledger.node(ino))? else { return Ok(None) };
+        let known = self.staging.get(ino).filter(|known| known.version == node.version);
+        // Commits of a file come one after the other: none before this one is of a later moment.
+        let is_in_copy = |known: &Arc<Committed>| known.generation <= snapshot.generation();
+        if node.version != begun.version && !known.as_ref().is_some_and(is_in_copy) {
+            return Ok(None);
+        }
+        if known.is_some_and(|known| known.generation == snapshot.generation()) && snapshot.len() == node.size
+        {
+            return Ok(Some(self.staging.set_snapshot(ino, node.version, snapshot)));
         }
         let (size, copied, lease) = (snapshot.len(), snapshot.times(), lease.clone());
         let commit = move |node: &Node| {
             let ContentTimes { mtime, ctime } = times_of_copy(copied, lease.times(), ContentTimes::of(node));
             Commit { size, mtime, ctime }
         };
-        // Whoever writes may have committed more than the copy has.
-        let Some(version) = self.ledger.commit_after(node.ino, node.version, commit).await? else {
+        let Some(version) = self.ledger.commit_after(ino, node.version, commit).await? else {
             return Ok(None);
         };
-        Ok(Some(self.staging.set_snapshot(node.ino, version, snapshot)))
+        Ok(Some(self.staging.set_snapshot(ino, version, snapshot)))
     }
 
     /// One pass over a staged file, which must be at this generation from its beginning to its end.

@@ -13,7 +13,7 @@ use crate::bridge::{
 };
 use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
 use crate::clock::{Clock, Instant, sleep, timeout};
-use crate::ledger::{AttrChange, Ledger, LedgerMode, LedgerOptions, NewNode, RenameMode};
+use crate::ledger::{AttrChange, Ledger, LedgerMode, LedgerOptions, NewNode, Node, RenameMode};
 use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use crate::stage::Stage;
 use crate::store::breaker::Breaker;
@@ -366,5 +366,34 @@ async fn attributes_are_on_the_local_disk_before_a_store_gets_them() {
     until(|| rig.faults.stalled() == 1).await;
     assert!(syncs() > before, "a power failure would leave the store with what nobody knows of");
     rig.faults.clear();
+    rig.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_may_have_more_than_was_committed_while_it_was_made_but_not_less() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::Put]));
+    let lease = rig.commit("busy", 7).await;
+    let node = async || rig.bridge.node(lease.ino()).await.expect("read").expect("there");
+    let write = |content: &[u8]| lease.write_at(0, content).expect("written");
+    let copied = async |begun: &Node, copy| rig.bridge.commit_copy(begun, &lease, copy).await.expect("asked");
+
+    let begun = node().await;
+    write(b"synced meanwhile");
+    rig.commit_again(&lease, 20).await;
+    write(b"written after that");
+    let copy = lease.snapshot().expect("copied");
+    write(b"and after the copy");
+    let committed = copied(&begun, copy).await.expect("it is newer");
+    assert_eq!(committed.version, begun.version.next().next());
+
+    let begun = node().await;
+    let copy = lease.snapshot().expect("copied");
+    write(b"what is synced after the copy");
+    rig.commit_again(&lease, 30).await;
+    assert!(copied(&begun, copy).await.is_none(), "it is older");
+    assert_eq!(node().await.version, begun.version.next());
+    rig.faults.clear();
+    drop(lease);
     rig.drained().await;
 }
