@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::sync::Situation;
 use crate::bridge::{AckPolicy, Bridge};
 use crate::clock::{Instant, sleep};
-use crate::object::{Ino, Key};
+use crate::ledger::Node;
+use crate::object::{Ino, Key, LinkId, Side};
 
 /// So long nothing must have changed.
 const QUIET: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ const REMEMBERED_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
     changes: Mutex<HashMap<Ino, Change>>,
+    /// When what never got quiet was sent under a name to a store last.
+    sent: Mutex<HashMap<(LinkId, Side), Instant>>,
     ringing: Arc<AtomicBool>,
 }
 
@@ -36,8 +39,8 @@ struct Change {
 }
 
 impl Change {
-    fn quiet_at(self) -> Instant {
-        (self.last + QUIET).min(self.first + QUIET_MAX)
+    fn is_quiet(self, now: Instant) -> bool {
+        self.last + QUIET <= now
     }
 }
 
@@ -47,30 +50,39 @@ impl Quiet {
         let now = Instant::now();
         let mut changes = self.changes.lock();
         if changes.len() >= REMEMBERED_MAX {
-            changes.retain(|_, change| change.quiet_at() > now);
+            changes.retain(|_, change| !change.is_quiet(now));
         }
-        let before = changes.get(&ino).filter(|change| change.quiet_at() > now);
+        let before = changes.get(&ino).filter(|change| !change.is_quiet(now));
         let first = before.map_or(now, |change| change.first);
         changes.insert(ino, Change { first, last: now });
     }
 
-    /// When a node will have been quiet for long enough; `None` if it has been.
-    fn at(&self, ino: Ino) -> Option<Instant> {
-        let mut changes = self.changes.lock();
-        let at = changes.get(&ino)?.quiet_at();
-        if at > Instant::now() {
+    /// When a node will have been quiet for long enough to be sent under a name to a store; `None` if it has been, or
+    /// has not been sent for so long that it is now. Each name and store counts for itself: with changes all the time
+    /// the first one to look would begin another wait for the others.
+    fn at(&self, ino: Ino, name: LinkId, side: Side) -> Option<Instant> {
+        let now = Instant::now();
+        let change = self.changes.lock().get(&ino).copied().filter(|change| !change.is_quiet(now))?;
+        let mut sent = self.sent.lock();
+        let since = sent.get(&(name, side)).map_or(change.first, |sent| change.first.max(*sent));
+        let at = (change.last + QUIET).min(since + QUIET_MAX);
+        if at > now {
             return Some(at);
         }
-        changes.remove(&ino);
+        if sent.len() >= REMEMBERED_MAX {
+            sent.retain(|_, sent| *sent + QUIET_MAX > now);
+        }
+        sent.insert((name, side), now);
         None
     }
 }
 
 impl Bridge {
     /// Until when what is to be sent waits, if it does. `metadata`: that is all there is to send.
-    pub(super) fn rests_until(&self, situation: &Situation, metadata: bool) -> Option<Instant> {
+    pub(super) fn rests_until(&self, side: Side, situation: &Situation, metadata: bool) -> Option<Instant> {
         let unattended = metadata || self.ack_policy(&situation.routing) == AckPolicy::Journal;
-        if unattended { self.replicator.quiet.at(situation.node.ino) } else { None }
+        let Node { ino, link, .. } = situation.node;
+        if unattended { self.replicator.quiet.at(ino, link, side) } else { None }
     }
 
     /// Wakes the lanes for a change under `key`: at once where a store is waited for.
@@ -99,23 +111,51 @@ impl Bridge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{QUIET, QUIET_MAX, Quiet};
     use crate::clock::{Instant, sleep};
-    use crate::object::Ino;
+    use crate::object::{Ino, LinkId, Side};
+
+    const FILE: Ino = Ino(7);
+
+    impl Quiet {
+        fn on_old(&self) -> Option<Instant> {
+            self.at(FILE, LinkId::first(FILE), Side::Old)
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_rests_until_it_is_quiet_but_not_for_ever() {
         let (quiet, start) = (Quiet::default(), Instant::now());
-        assert_eq!(quiet.at(Ino(7)), None);
-        quiet.disturbed(Ino(7));
-        assert_eq!(quiet.at(Ino(7)), Some(start + QUIET));
+        assert_eq!(quiet.on_old(), None);
+        quiet.disturbed(FILE);
+        assert_eq!(quiet.on_old(), Some(start + QUIET));
         while start.elapsed() < QUIET_MAX {
-            assert!(quiet.at(Ino(7)).is_some_and(|at| at <= start + QUIET_MAX));
-            quiet.disturbed(Ino(7));
+            assert!(quiet.on_old().is_some_and(|at| at <= start + QUIET_MAX));
+            quiet.disturbed(FILE);
             sleep(QUIET / 2).await;
         }
-        assert_eq!(quiet.at(Ino(7)), None);
-        quiet.disturbed(Ino(7));
-        assert_eq!(quiet.at(Ino(7)), Some(Instant::now() + QUIET));
+        assert_eq!(quiet.on_old(), None);
+        quiet.disturbed(FILE);
+        assert_eq!(quiet.on_old(), Some(Instant::now() + QUIET));
+        sleep(QUIET).await;
+        assert_eq!(quiet.on_old(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_all_the_time_is_sent_everywhere_at_its_time_however_late_anybody_looks() {
+        let (quiet, tick) = (Quiet::default(), Duration::from_millis(1));
+        let names = [LinkId::first(FILE), LinkId(8)];
+        let look = || names.map(|name| Side::BOTH.map(|side| quiet.at(FILE, name, side))).concat();
+        for _ in 0..2 {
+            let begun = Instant::now();
+            while begun.elapsed() < QUIET_MAX + 3 * tick {
+                quiet.disturbed(FILE);
+                assert!(begun.elapsed() >= QUIET_MAX || look().iter().all(Option::is_some));
+                sleep(tick).await;
+            }
+            assert!(look().iter().all(Option::is_none), "every store gets it under every name");
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Bridge {
         let mut refusals = 0;
         for _ in 0..STEPS_MAX {
             let Some((situation, step)) = self.next_step(side, name).await? else { return Ok(Outcome::Done) };
-            if let Some(until) = self.rests_until(&situation, step == Step::SetMeta) {
+            if let Some(until) = self.rests_until(side, &situation, step == Step::SetMeta) {
                 return Ok(Outcome::NotBefore(until));
             }
             match self.take_step(side, &situation, step).await {
