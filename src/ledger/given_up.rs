@@ -55,10 +55,10 @@ fn block(conn: &Connection, ino: Ino, finding: &NewFinding) -> LedgerResult<()> 
     links::names(conn, &node)?.into_iter().try_for_each(|name| intents::give_up(conn, name, &finding.detail))
 }
 
-/// A further name has no more to send than the others.
-pub(super) fn share(conn: &Connection, further: &Node) -> LedgerResult<()> {
-    if intents::is_given_up(conn, LinkId::first(further.ino))? {
-        intents::give_up(conn, further.link, "the content of this file is lost")?;
+/// A name of a node that a store is to get has no more to send than the others, and than the other store.
+pub(super) fn share(conn: &Connection, ino: Ino, name: LinkId) -> LedgerResult<()> {
+    if intents::is_given_up(conn, LinkId::first(ino))? {
+        intents::give_up(conn, name, "the content of this file is lost")?;
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ fn link(tx: &mut Tx<'_>, ino: Ino, parent: Ino, name: &str, now: NanoTime) -> Le
     nodes::touch(tx.conn, parent, now)?;
     if further.version > Version::UNCOMMITTED {
         want_where_written(tx, further.link, now)?;
-        given_up::share(tx.conn, &further)?;
+        given_up::share(tx.conn, ino, further.link)?;
     }
     Ok(further)
 }

@@ -6,10 +6,10 @@ use super::intents::{self, want};
 use super::replicas::{self, side_number};
 use super::transaction::Tx;
 use super::{
-    Event, FindingKind, Ledger, LedgerResult, Slice, Targets, TombstoneState, events, findings, paths,
-    tombstones,
+    Event, FindingKind, Ledger, LedgerResult, Slice, Targets, TombstoneState, events, findings, given_up,
+    paths, tombstones,
 };
-use crate::object::{Key, LinkId, NanoTime, Side};
+use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 use crate::stage::Stage;
 
 impl Ledger {
@@ -35,14 +35,14 @@ fn set(tx: &mut Tx<'_>, slice: &Slice, event: &Event) -> LedgerResult<()> {
     events::append(tx.conn, event)?;
     let slices = all(tx.conn)?;
     let new_route = slice.stage.route();
-    for side in Side::BOTH {
-        match (old_route.writes(side), new_route.writes(side)) {
-            (false, true) => begin_writing(tx, &slices, slice, side)?,
-            (true, false) => stop_writing(tx, &slices, slice, side)?,
-            (true, true) | (false, false) => {}
-        }
-    }
-    Ok(())
+    let changes = |before: bool| {
+        Side::BOTH
+            .into_iter()
+            .filter(move |side| (old_route.writes(*side), new_route.writes(*side)) == (before, !before))
+    };
+    // First, because what is given up is known by the intents on the side that is left.
+    changes(false).try_for_each(|side| begin_writing(tx, &slices, slice, side))?;
+    changes(true).try_for_each(|side| stop_writing(tx, &slices, slice, side))
 }
 
 impl Tx<'_> {
@@ -100,9 +100,10 @@ fn begin_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) -
             tombstones::wake(tx.conn, side, &tombstone.key, tx.now)?;
         }
     }
-    for link in written_and_not_on(tx.conn, side)? {
+    for (link, ino) in written_and_not_on(tx.conn, side)? {
         if node_is_in(tx.conn, slices, slice, link)? {
             want(tx.conn, link, side, tx.now)?;
+            given_up::share(tx.conn, ino, link)?;
         }
     }
     Ok(())
@@ -135,12 +136,12 @@ fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, link: LinkId) ->
     tombstones::bury(tx, side, key.as_str(), None, TombstoneState::Deferred, now)
 }
 
-/// What the mount has written and `side` does not hold as it is now. Of what was only found, and is not there
-/// at all, a change of attributes brings no content. The condition on `nodes` is word for
+/// What the mount has written and `side` does not hold as it is now -> the names, and of which nodes. Of what was only
+/// found, and is not there at all, a change of attributes brings no content. The condition on `nodes` is word for
 /// word that of the index `nodes_written`, which makes this independent of what was only found. The row of a
 /// further name always meets it: such a name is the mount's.
-fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<LinkId>> {
-    let sql = "SELECT f.ino FROM nodes f INDEXED BY nodes_written
+fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<(LinkId, Ino)>> {
+    let sql = "SELECT f.ino, n.ino FROM nodes f INDEXED BY nodes_written
                JOIN nodes n ON n.ino = coalesce(f.link_of, f.ino)
                LEFT JOIN replicas r ON r.ino = f.ino AND r.side = ?1
                WHERE f.kind <> 1 AND (f.origin = 0 OR f.version > 1 OR f.attr_version > 0) AND n.version > 0
@@ -148,7 +149,7 @@ fn written_and_not_on(conn: &Connection, side: Side) -> LedgerResult<Vec<LinkId>
                       OR r.version <> n.version OR r.attr_version <> n.attr_version
                       OR r.key IS NOT NULL OR r.state = 2)";
     let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map([side_number(side)], |row| row.get(0).map(LinkId))?;
+    let rows = statement.query_map([side_number(side)], |row| Ok((LinkId(row.get(0)?), Ino(row.get(1)?))))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -119,3 +119,18 @@ fn a_version_is_unconfirmed_until_a_store_has_it_under_any_name() {
     let found = fixture.list(Ino::ROOT, &["found"], Side::Old, &scan).remove(0);
     assert!(!fixture.is_unconfirmed(found.ino, found.version).expect("read"), "a store showed it");
 }
+
+#[test]
+fn what_was_given_up_is_sent_under_every_name_when_it_is_written_anew_whatever_was_flipped_before() {
+    let fixture = Fixture::off();
+    fixture.make("dir", Kind::Directory);
+    fixture.stage("dir", Stage::Off);
+    let node = fixture.lose("a");
+    let dir = fixture.at("dir").expect("there").ino;
+    run(fixture.link(node.ino, dir, "further", NOW)).expect("linked");
+    fixture.stage("", Stage::Complete);
+    assert_eq!((fixture.counts(), fixture.told()), ((1, 0, 0), vec!["a".to_owned()]));
+    fixture.write(node.ino);
+    assert_eq!((fixture.counts(), fixture.told()), ((0, 2, 0), Vec::new()));
+    fixture.assert_clean();
+}
