@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::intents::want;
 use super::nodes::Place;
 use super::replicas::{self, ReplicaRow};
+use super::tombstones::uncover;
 use super::transaction::Tx;
 use super::tree::{exists, require_leaf};
 use super::{
@@ -201,11 +202,13 @@ pub(super) fn inherit(
     let path = paths::key_in_tree(tx.conn, heir)?;
     let stands_at = row.key_or_path(tx.conn)?;
     replicas::delete(tx.conn, node.link, side)?;
-    if stands_at == path {
-        tombstones::remove(tx.conn, side, path.as_str())?;
-    }
-    let key = (stands_at != path).then_some(stands_at);
+    let is_home = stands_at == path;
+    let key = (!is_home).then_some(stands_at);
     replicas::put(tx.conn, side, &ReplicaRow { link: heir, key, ..row.clone() })?;
+    if is_home {
+        tombstones::remove(tx.conn, side, path.as_str())?;
+        uncover(tx, side, path.as_str())?;
+    }
     want(tx.conn, heir, side, tx.now)?;
     let given_up =
         before.map(|before| ReplicaRow { key: Some(before.key.clone().unwrap_or(path)), ..before });

@@ -158,3 +158,20 @@ fn a_node_is_awaited_until_its_last_name_has_arrived() {
     }
     assert!(!fixture.is_awaited(file.ino).expect("read"));
 }
+
+#[test]
+fn a_directory_that_is_gone_hides_nothing_when_its_last_object_comes_home_to_another_name() {
+    let fixture = Fixture::new();
+    let file = fixture.file("x");
+    fixture.dir("d");
+    fixture.link_as(file.ino, "d/a");
+    fixture.confirm_name("d/a", Side::Old);
+    fixture.mv("d", "e");
+    fixture.dir("d");
+    fixture.mv("x", "d/a");
+    assert!(fixture.hidden(Side::Old, "d/other"));
+    fixture.rm("e/a").expect("removed");
+    assert_eq!(fixture.replica_key(file.ino, Side::Old).as_deref(), Some("d/a"));
+    assert!(!fixture.hidden(Side::Old, "d/other"), "nothing of the directory that is gone is left there");
+    fixture.assert_clean();
+}
