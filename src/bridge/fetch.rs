@@ -8,7 +8,9 @@ use crate::bridge::patience::PAUSE;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, Counts, blocking, router};
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, NewFinding, Node, Replica};
-use crate::object::{BLOCK_BYTES, ContentHasher, Digest, Key, LinkId, OpId, PerSide, Receipt, Side};
+use crate::object::{
+    BLOCK_BYTES, ContentHasher, Digest, Ino, Key, LinkId, OpId, PerSide, Receipt, Side, Version,
+};
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
 /// An object with another tag than its receipt says is digested as a whole up to this length, in bytes.
@@ -24,8 +26,8 @@ fn reads_alike(size: u64) -> u32 {
 enum Judgement {
     /// Nothing: ask again, or elsewhere.
     Unknown,
-    /// It is there under another tag or key, which the ledger now knows.
-    Retagged,
+    /// It is there all the same; if under another tag or key, the ledger now knows.
+    There,
     /// The store does not have what it confirmed.
     Wrong,
 }
@@ -55,7 +57,7 @@ impl Bridge {
         let mut failure = None;
         for (rank, side) in order.iter().copied().enumerate() {
             let Some(replica) = &replicas[side] else { continue };
-            match self.fetch_from(side, &replica.receipt, content, index).await {
+            match self.fetch_sure(side, &replica.receipt, content, index).await {
                 Ok(bytes) => {
                     if rank > 0 {
                         Counts::bump(&self.counts.fallback_reads);
@@ -68,8 +70,9 @@ impl Bridge {
                         Judgement::Unknown => failure = Some(BridgeError::from_store(side, error)),
                         Judgement::Wrong if failure.is_some() => {}
                         Judgement::Wrong => failure = Some(BridgeError::from_store(side, error)),
-                        Judgement::Retagged => {
-                            let detail = "its tag has just changed with its attributes; asked again";
+                        Judgement::There => {
+                            let detail =
+                                "the store has it, but did not give it as it was asked for; asked again";
                             failure = Some(BridgeError::new(BridgeErrorKind::Unavailable, detail));
                         }
                     }
@@ -78,14 +81,13 @@ impl Bridge {
         }
         match failure {
             Some(failure) => Ok(Err(failure)),
-            None => Ok(Err(self.nowhere(content)?)),
+            None => Ok(Err(self.nowhere(content.ino(), content.version())?)),
         }
     }
 
     /// No store has the content: not any more, or it was lost before any of them had it.
-    fn nowhere(&self, content: &Content) -> BridgeResult<BridgeError> {
-        let version = content.version();
-        Ok(if blocking(|| self.ledger.is_unconfirmed(content.ino(), version))? {
+    pub(crate) fn nowhere(&self, ino: Ino, version: Version) -> BridgeResult<BridgeError> {
+        Ok(if blocking(|| self.ledger.is_unconfirmed(ino, version))? {
             let detail = format!(
                 "version {version} of it was lost on this host before any store had it: see `bridgefs findings`"
             );
@@ -108,6 +110,24 @@ impl Bridge {
                 Ok(((*content.node).clone(), held.unwrap_or_else(|| (*content.replicas).clone())))
             }
         })
+    }
+
+    /// One block from one store. Bytes that are wrong once may have become so on their way: only what is wrong
+    /// twice is wrong in the store.
+    pub(crate) async fn fetch_sure(
+        &self,
+        side: Side,
+        receipt: &Receipt,
+        content: &Content,
+        index: u64,
+    ) -> Result<Bytes, StoreError> {
+        match self.fetch_from(side, receipt, content, index).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::info!(%side, key = %receipt.key, %error, "read once more");
+                self.fetch_from(side, receipt, content, index).await
+            }
+            other => other,
+        }
     }
 
     async fn fetch_from(
@@ -157,8 +177,8 @@ impl Bridge {
                 Ok(Judgement::Unknown)
             }
             ErrorKind::NotFound | ErrorKind::PreconditionFailed | ErrorKind::Unsupported => {
-                if self.is_retagged(content, side, replica).await? {
-                    return Ok(Judgement::Retagged);
+                if self.is_there(content, side, replica).await? {
+                    return Ok(Judgement::There);
                 }
                 self.report_missing(replica.name, side, &replica.receipt).await?;
                 Ok(Judgement::Wrong)
@@ -170,10 +190,11 @@ impl Bridge {
         }
     }
 
-    /// Whether the very version stands there under another tag or key than was asked for. A change of
-    /// attributes gives the object a new tag, and a rename a new key; between that and the receipt (which
-    /// a crash may have lost) a read would take our own change for somebody else's.
-    async fn is_retagged(&self, content: &Content, side: Side, replica: &Replica) -> BridgeResult<bool> {
+    /// Whether the very version stands there: as the receipt says, so that the answer to the read was a mistake, or
+    /// under another tag or key than was asked for. A change of attributes gives the object a new tag, and a rename a
+    /// new key; between that and the receipt (which a crash may have lost) a read would take our own change for
+    /// somebody else's.
+    async fn is_there(&self, content: &Content, side: Side, replica: &Replica) -> BridgeResult<bool> {
         let receipt = &replica.receipt;
         let info = match self.handle(side).store.head(&receipt.key).await {
             Ok(info) => Some(info),
@@ -184,6 +205,9 @@ impl Bridge {
         // Of this version: one that was overwritten is not there however often it is asked for.
         let (_, now) = self.replicas_of(content)?;
         if now[side].as_ref().is_some_and(|r| r.receipt != *receipt) {
+            return Ok(true);
+        }
+        if info.as_ref().is_some_and(|info| is_as_confirmed(info, receipt)) {
             return Ok(true);
         }
         let op = self.op_id(&content.node);
@@ -332,6 +356,11 @@ impl Bridge {
     pub(crate) fn is_ours(&self, info: &ObjectInfo) -> bool {
         info.meta.user.get("bridgefs_op").is_some_and(|op| op.starts_with(self.ledger.bridge_id()))
     }
+}
+
+/// Whether a store shows the very object of a receipt. Of what was only listed the tag may not be known.
+pub(crate) fn is_as_confirmed(info: &ObjectInfo, receipt: &Receipt) -> bool {
+    !receipt.etag.as_str().is_empty() && info.etag == receipt.etag && info.size == receipt.size
 }
 
 /// Whether a replica has the version that was opened.

@@ -1,7 +1,7 @@
 //! Changes of the tree: each is one transaction of the ledger; the stores follow.
 
 use crate::bridge::replicate::Hold;
-use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, change};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, change, router};
 use crate::ledger::{AttrChange, Entry, NewNode, Node, Origin, Removed, RenameMode, Renamed};
 use crate::object::{Ino, Key, Kind, LinkId, OWN_PREFIX, PerSide, Position};
 use crate::store::ErrorKind;
@@ -100,6 +100,12 @@ impl Bridge {
             if !is_guessed(&self.look_again(node.clone()).await?) {
                 return Ok(());
             }
+        }
+        let now = blocking(|| self.ledger.readable_node(ino))?;
+        if let Some((node, replicas)) = now
+            && !replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &node)))
+        {
+            return Err(self.nowhere(ino, node.version)?);
         }
         let detail = "the store that has it cannot be asked for its attributes, and they are needed";
         Err(BridgeError::new(BridgeErrorKind::Unavailable, detail))

@@ -7,6 +7,8 @@ use super::replicas::{side_number, side_of};
 use super::{BlockReason, Intent, Ledger, LedgerResult, NewFinding, Stamp, findings, nodes};
 use crate::object::{LinkId, NanoTime, Side};
 
+/// The number of [`BlockReason::SourceLost`].
+const SOURCE_LOST: i64 = 2;
 /// The number of [`BlockReason::GivenUp`].
 pub(super) const GIVEN_UP: i64 = 3;
 
@@ -85,6 +87,15 @@ impl Ledger {
         .await
     }
 
+    /// Lazy. What is called lost is to be looked for again -> how much that is.
+    pub async fn seek_lost(&self) -> LedgerResult<usize> {
+        self.lazy(|tx| {
+            let sql = "UPDATE intents SET attempts = 0, blocked = NULL, error = NULL, stamp = random() WHERE blocked = ?1";
+            Ok(tx.conn.prepare_cached(sql)?.execute([SOURCE_LOST])?)
+        })
+        .await
+    }
+
     /// Lazy. Asks for `side` to be brought up to date with the node, now. Error: `NotFound`.
     pub async fn request(&self, link: LinkId, side: Side, now: NanoTime) -> LedgerResult<()> {
         self.lazy(move |tx| {
@@ -134,6 +145,15 @@ pub(super) fn take_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
     Ok(conn.prepare_cached(sql)?.execute(params![link.0, GIVEN_UP])? > 0)
 }
 
+/// What this name has to send is not lost after all -> on which sides it was called so.
+pub(super) fn found_again(conn: &Connection, link: LinkId) -> LedgerResult<Vec<Side>> {
+    let sql = "UPDATE intents SET attempts = 0, blocked = NULL, error = NULL, stamp = random()
+               WHERE ino = ?1 AND blocked = ?2 RETURNING side";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(params![link.0, SOURCE_LOST], |row| side_of(0, row.get(0)?))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Whether what this name has to send is lost.
 pub(super) fn is_given_up(conn: &Connection, link: LinkId) -> LedgerResult<bool> {
     let sql = "SELECT 1 FROM intents WHERE ino = ?1 AND blocked = ?2";
@@ -172,7 +192,7 @@ fn block_number(reason: BlockReason) -> i64 {
     match reason {
         BlockReason::Unsupported => 0,
         BlockReason::Locked => 1,
-        BlockReason::SourceLost => 2,
+        BlockReason::SourceLost => SOURCE_LOST,
         BlockReason::GivenUp => GIVEN_UP,
     }
 }
@@ -181,7 +201,7 @@ fn block_of(number: i64) -> rusqlite::Result<BlockReason> {
     match number {
         0 => Ok(BlockReason::Unsupported),
         1 => Ok(BlockReason::Locked),
-        2 => Ok(BlockReason::SourceLost),
+        SOURCE_LOST => Ok(BlockReason::SourceLost),
         GIVEN_UP => Ok(BlockReason::GivenUp),
         other => Err(rusqlite::Error::IntegralValueOutOfRange(6, other)),
     }

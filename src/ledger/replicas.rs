@@ -7,8 +7,8 @@ use super::intents::want;
 use super::tombstones::{bury, state_on, uncover};
 use super::transaction::Tx;
 use super::{
-    Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, contents, findings,
-    intents, nodes, paths,
+    FindingKind, Ledger, LedgerResult, NameState, NewFinding, Node, Origin, Replica, ReplicaState, contents,
+    findings, intents, links, nodes, paths,
 };
 use crate::object::{ETag, Key, LinkId, NanoTime, PerSide, Receipt, Side, Version};
 
@@ -90,6 +90,28 @@ impl Ledger {
             let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
             put(tx.conn, side, &ReplicaRow { etag, attr_version: 0, ..row })?;
             want(tx.conn, link, side, tx.now)
+        })
+        .await
+    }
+
+    /// Lazy. The store holds what its receipt says, although it was found not to: it is read again, and whoever called
+    /// the content lost because of that looks again. Nothing happens if it holds something else, or under another key, by now.
+    pub async fn mark_mistaken(&self, link: LinkId, side: Side, seen: &Receipt) -> LedgerResult<()> {
+        let seen = seen.clone();
+        self.lazy(move |tx| {
+            let Some(row) = as_seen(tx.conn, link, side, &seen)? else { return Ok(()) };
+            let Some(node) = nodes::named(tx.conn, link)? else { return Ok(()) };
+            put(tx.conn, side, &ReplicaRow { state: ReplicaState::Copied, ..row })?;
+            for kind in [FindingKind::Missing, FindingKind::Mismatch] {
+                findings::close(tx.conn, kind, side, Some(seen.key.as_str()))?;
+            }
+            for name in links::names(tx.conn, &node)? {
+                let path = paths::key_in_tree(tx.conn, name)?;
+                for lacking in intents::found_again(tx.conn, name)? {
+                    findings::close(tx.conn, FindingKind::Missing, lacking, Some(path.as_str()))?;
+                }
+            }
+            Ok(())
         })
         .await
     }

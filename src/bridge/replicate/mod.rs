@@ -11,6 +11,7 @@
 //! | `inherit` | what others put beside a content from before the bridge |
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `refusal` | what does not arrive, and what a person is told |
+//! | `again` | what is called lost, and is not |
 //! | `remove` | one deletion on one store |
 //! | `quiet` | what has just changed waits a moment |
 //! | `acceptance` | whether a store takes what it is sent |
@@ -34,6 +35,7 @@ use crate::ledger::{OpenUpload, Replica};
 use crate::object::{ETag, Ino, Key, LinkId, PerSide, Position, Receipt, Side};
 
 mod acceptance;
+mod again;
 mod condition;
 mod held_back;
 mod inherit;
@@ -266,6 +268,7 @@ impl Bridge {
             .extend(Side::BOTH.map(|side| tokio::spawn(Arc::clone(&self.handle(side).breaker).run_probe())));
         let abandoned = std::mem::take(&mut *self.replicator.abandoned.lock());
         handles.push(tokio::spawn(Arc::clone(self).give_up_abandoned(abandoned)));
+        handles.push(tokio::spawn(Arc::clone(self).look_for_the_lost()));
         let bridge = Arc::clone(self);
         // Known early, the root still answers for new names while the stores cannot be reached.
         handles.push(tokio::spawn(async move {

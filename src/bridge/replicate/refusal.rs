@@ -69,16 +69,30 @@ impl Bridge {
     async fn find_again(&self, lost: &Situation) -> BridgeResult<Option<Outcome>> {
         let mut found = None;
         for side in Side::BOTH {
-            let Some(_key) = self.replicator.locks.try_lock(side, &[&lost.key]) else {
+            let Some(_keys) = self.replicator.locks.try_lock(side, &[&lost.key, lost.stands_at(side)]) else {
                 return Ok(Some(Outcome::Later("its key is being changed")));
             };
-            let is_same = |now: &Situation| now.key == lost.key && now.node.version == lost.node.version;
+            let is_same = |now: &Situation| {
+                now.key == lost.key
+                    && now.node.version == lost.node.version
+                    && now.stands_at(side) == lost.stands_at(side)
+            };
             let Some(now) = self.situation(lost.node.link)?.filter(is_same) else {
                 return Ok(Some(Outcome::Done));
             };
             if now.replica(side).is_some_and(|replica| router::is_current(replica, &now.node)) {
                 found = Some(Outcome::Done);
                 continue;
+            }
+            match self.take_back(side, &now).await {
+                // A store that gave wrong answers may give more of them: not at once.
+                Ok(true) => {
+                    found = Some(Outcome::Later("the store had it all the same"));
+                    continue;
+                }
+                Ok(false) => {}
+                Err(_) if !now.routing.route.writes(side) => continue,
+                Err(error) => return Err(error),
             }
             if let Some(occupant) = now.occupants[side] {
                 if self.moves_away(side, now.node.link, occupant)? {
@@ -110,7 +124,8 @@ impl Bridge {
         let detail = format!(
             "version {} of this file is nowhere any more: {error}. It was confirmed by a store before, so somebody removed \
              or replaced it there without the mount. Restore it from a backup or from the bucket's old versions, \
-             and write it through the mount; or remove the file.",
+             and write it through the mount; or remove the file, and with it whatever stands under its name in the \
+             stores now. It is looked for again every hour, when a store is back, and after a restart.",
             situation.node.version
         );
         let key = Some(situation.key.clone());

@@ -5,6 +5,7 @@ mod content;
 mod damage;
 mod history;
 mod mapped;
+mod mistaken;
 mod orphans;
 mod overtaken;
 mod privileges;

@@ -1,0 +1,121 @@
+//! A store that answers wrongly for a moment about what it has.
+
+use std::time::Duration;
+
+use super::rig::Rig;
+use super::stores::{history, kinds};
+use crate::bridge::BridgeErrorKind;
+use crate::clock::sleep;
+use crate::fs::{Access, FsError};
+use crate::object::Ino;
+use crate::stage::Stage;
+use crate::store::ErrorKind;
+use crate::store::faulty::{Fault, Rule};
+use crate::store::metered::Operation;
+
+const BEFORE: &[u8] = b"from before";
+/// Longer than any pause of a lane.
+const LONG: Duration = Duration::from_secs(300);
+
+async fn until(rig: &Rig, is_so: impl Fn(&Rig) -> bool) {
+    let mut looks = 0;
+    while !is_so(rig) {
+        looks += 1;
+        assert!(
+            looks < 10_000,
+            "it comes to that: {:?} {:?} {:?}",
+            rig.bridge.findings(false, 10),
+            rig.bridge.left(),
+            rig.bridge.status()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn blocked(rig: &Rig) -> u64 {
+    rig.bridge.left().expect("read").blocked
+}
+
+/// The next answers to these requests about `f` are wrong.
+fn mistake(rig: &Rig, fault: Fault, operations: &[Operation], count: u64) {
+    rig.faults.old.push(Rule::always(fault).on(operations).below("f").within(0..count));
+}
+
+/// What a read of the file fails with.
+async fn refusal(rig: &Rig, ino: Ino) -> Option<BridgeErrorKind> {
+    let handle = rig.open(ino, Access::Read).await;
+    let read = rig.fs.read(handle, 0, 1 << 20).await;
+    rig.close(handle).await;
+    read.err().as_ref().and_then(FsError::bridge_kind)
+}
+
+/// The file is whole, and nobody is told of anything.
+async fn assert_whole(rig: &Rig, ino: Ino, why: &str) {
+    assert_eq!(rig.content(ino).await, BEFORE, "{why}");
+    rig.drain().await;
+    assert_eq!(kinds(rig), [], "{why}");
+    assert_eq!(blocked(rig), 0, "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_wrong_answer_about_the_only_copy_is_not_believed() {
+    let kinds =
+        [ErrorKind::Corrupt, ErrorKind::NotFound, ErrorKind::PreconditionFailed, ErrorKind::Unsupported];
+    for fault in kinds.map(Fault::Fail).into_iter().chain([Fault::WrongEtag]) {
+        let (rig, ino) = history("f", BEFORE).await;
+        mistake(&rig, fault, &[Operation::Get], 1);
+        assert_whole(&rig, ino, &format!("{fault:?}")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_read_wrong_twice_is_good_again_once_it_reads_right() {
+    for stage in [Stage::Off, Stage::DualWrite] {
+        let is_history = stage != Stage::Off;
+        let (rig, ino) = if is_history {
+            let (rig, ino) = history("f", BEFORE).await;
+            rig.bridge.set_stage("", stage, 100, "test", "test").await.expect("a stage");
+            (rig, ino)
+        } else {
+            let rig = Rig::new().await;
+            rig.bridge.set_stage("", Stage::Off, 100, "test", "test").await.expect("a stage");
+            let ino = rig.file("f", BEFORE).await;
+            rig.settle().await;
+            rig.cache.forget(ino);
+            (rig, ino)
+        };
+        mistake(&rig, Fault::Fail(ErrorKind::Corrupt), &[Operation::Get], 2);
+        assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Damaged));
+        rig.drain().await;
+        assert_whole(&rig, ino, stage.as_str()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_store_denied_for_long_is_looked_for_again() {
+    for occasion in ["a restart", "the store is back", "time passes"] {
+        let (rig, ino) = history("f", BEFORE).await;
+        mistake(&rig, Fault::Fail(ErrorKind::NotFound), &[Operation::Get, Operation::Head], u64::MAX);
+        assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Stale));
+        until(&rig, |rig| blocked(rig) == 1).await;
+        rig.faults.old.clear();
+        assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Stale));
+        let rig = match occasion {
+            "a restart" => rig.killed().await,
+            "the store is back" => {
+                rig.faults.old.down();
+                rig.file("t", b"meanwhile").await;
+                sleep(LONG).await;
+                rig.faults.old.up();
+                rig
+            }
+            _ => {
+                sleep(Duration::from_secs(3600)).await;
+                rig
+            }
+        };
+        until(&rig, |rig| blocked(rig) == 0).await;
+        rig.drain().await;
+        assert_whole(&rig, ino, occasion).await;
+    }
+}
