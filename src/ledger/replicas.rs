@@ -52,8 +52,23 @@ impl Ledger {
         .await
     }
 
-    /// Lazy. The same where the slice of a name does not write `side` any more, and the object there stands under an
-    /// older key, unless a store that is written lacks the content: then this waits for it, and asks for it where
+    /// Lazy. What `side` held of a node under an older key is not there any more, nor anywhere else: that key is free, for
+    /// whatever stands there now too. Nothing happens if it holds something else by now.
+    pub async fn forsake_key(&self, side: Side, seen: &Replica) -> LedgerResult<()> {
+        let (link, seen) = (seen.name, seen.receipt.clone());
+        self.lazy(move |tx| match as_seen(tx.conn, link, side, &seen)? {
+            Some(row) if row.state == ReplicaState::Mismatched && row.key.is_some() => {
+                // The row stays, or its content would seem never to have been on a store.
+                set_key(tx.conn, link, side, None)?;
+                uncover(tx, side, seen.key.as_str())
+            }
+            Some(_) | None => Ok(()),
+        })
+        .await
+    }
+
+    /// Lazy. The same as `drop_replica` where the slice of a name does not write `side` any more, and the object
+    /// there stands under an older key, unless a store that is written lacks the content: then this waits for it, and asks for it where
     /// nobody has.
     pub async fn leave(&self, side: Side, seen: &Replica) -> LedgerResult<Leaving> {
         let (link, seen) = (seen.name, seen.receipt.clone());

@@ -12,6 +12,7 @@
 //! | `condition` | replacing exactly what we know is there; what to do when something else is |
 //! | `refusal` | what does not arrive, and what a person is told |
 //! | `again` | what is called lost, and is not |
+//! | `room` | what stands where an object is to go |
 //! | `remove` | one deletion on one store |
 //! | `quiet` | what has just changed waits a moment |
 //! | `acceptance` | whether a store takes what it is sent |
@@ -45,6 +46,7 @@ mod locks;
 mod quiet;
 mod refusal;
 mod remove;
+mod room;
 mod source;
 mod sync;
 mod upload;

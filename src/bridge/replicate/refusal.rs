@@ -166,7 +166,7 @@ impl Bridge {
 }
 
 /// Why trying again cannot help, if it cannot.
-fn block_reason(error: &BridgeError) -> Option<BlockReason> {
+pub(super) fn block_reason(error: &BridgeError) -> Option<BlockReason> {
     match error.store_kind() {
         Some(ErrorKind::Unsupported) => Some(BlockReason::Unsupported),
         Some(ErrorKind::Locked) => Some(BlockReason::Locked),

@@ -3,20 +3,14 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{
-    Intent, Leaving, NameState, NewReceipt, Node, Obstacle, ReceiptOutcome, Replica, ReplicaState,
-};
+use crate::ledger::{Intent, Leaving, NameState, NewReceipt, Node, ReceiptOutcome, Replica};
 use crate::object::{
-    ContentDigest, Digest, ETag, Key, Kind, LinkId, OWN_PREFIX, OpId, PerSide, Receipt, Side, Version,
-    XATTRS_ENTRY,
+    ContentDigest, Digest, ETag, Key, Kind, LinkId, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
 };
-use crate::store::{Condition, ErrorKind, ObjectInfo, ObjectMeta};
+use crate::store::{ErrorKind, ObjectInfo, ObjectMeta};
 
 /// Steps of one task: put or move, then metadata, with room for changes that come meanwhile.
 const STEPS_MAX: u32 = 8;
-
-/// How many moves may wait for each other before one is freed by bringing its content here.
-const CHAIN_MAX: usize = 64;
 
 /// Everything about a node that a step needs, from the ledger.
 #[derive(Debug)]
@@ -69,6 +63,11 @@ impl Situation {
         self.replica(side).map_or(&self.key, |replica| &replica.receipt.key)
     }
 
+    /// Whether its object on this store leaves the key where it stands without help.
+    pub(super) fn leaves(&self, side: Side) -> bool {
+        self.intent(side).is_some() && self.step(side) != Step::Leave
+    }
+
     fn step(&self, side: Side) -> Step {
         let replica = self.replica(side);
         if self.node.kind == Kind::Directory || self.node.version == Version::UNCOMMITTED {
@@ -99,14 +98,21 @@ impl Bridge {
     /// Brings what a store holds under one name up to date.
     pub(super) async fn sync_name(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
         let Some(Node { ino, .. }) = blocking(|| self.ledger.named(name))? else { return Ok(Outcome::Done) };
+        let before = blocking(|| self.ledger.intent(name, side))?;
         let outcome = self.sync_steps(side, name).await;
+        let after = blocking(|| self.ledger.intent(name, side))?;
         // Only now that the upload has let go of the staged file can it become cache: also where it failed,
         // if the name was removed or the store left meanwhile, because then nobody tries again.
-        if blocking(|| self.ledger.intent(name, side))?.is_none_or(|intent| intent.blocked.is_some()) {
+        if after.as_ref().is_none_or(|intent| intent.blocked.is_some()) {
             self.acks.wake(ino);
             self.released(ino);
         }
-        outcome
+        match outcome {
+            Ok(Outcome::Done) if is_undone(before.as_ref(), after.as_ref()) => {
+                Ok(Outcome::Later("what it was asked for is still to be done"))
+            }
+            outcome => outcome,
+        }
     }
 
     async fn sync_steps(&self, side: Side, name: LinkId) -> BridgeResult<Outcome> {
@@ -204,113 +210,6 @@ impl Bridge {
                 }
             }
         }
-    }
-
-    /// The object under our key may still be the only one of a node that was renamed away from there. It
-    /// moves first; it steps aside if the moves wait for each other in a ring, or if it is not to move soon: its new
-    /// key is refused, or its store is not written any more and waits for the other one.
-    async fn make_room(&self, side: Side, situation: &Situation) -> BridgeResult<Option<Outcome>> {
-        let Some(occupant) = situation.occupants[side] else { return Ok(None) };
-        if self.moves_away(side, situation.node.link, occupant)? {
-            return Ok(Some(Outcome::Later("another object must move away first")));
-        }
-        self.step_aside(side, occupant).await.map(Some)
-    }
-
-    /// Whether the occupant of a key that `mine` is to get leaves it without help.
-    pub(super) fn moves_away(&self, side: Side, mine: LinkId, occupant: LinkId) -> BridgeResult<bool> {
-        let stays = |other: Situation| other.intent(side).is_none() || other.step(side) == Step::Leave;
-        if self.situation(occupant)?.is_some_and(stays) {
-            return Ok(false);
-        }
-        let mut next = occupant;
-        for _ in 0..CHAIN_MAX {
-            let Some(key) = blocking(|| self.ledger.key_of(next))? else { return Ok(false) };
-            match blocking(|| self.ledger.occupant(side, &key))? {
-                None => return Ok(true),
-                Some(name) if name == next || name == mine || name == occupant => return Ok(false),
-                Some(name) => next = name,
-            }
-        }
-        Ok(false)
-    }
-
-    /// Ends a ring of moves: the object goes to a name of its own on the same store, from where it moves
-    /// on. It is never given up for the local copy, which a loss of the host would take. After `Done` the next step
-    /// looks again: it is still there if its name was removed or renamed meanwhile.
-    async fn step_aside(&self, side: Side, occupant: LinkId) -> BridgeResult<Outcome> {
-        let Some(situation) = self.situation(occupant)? else { return Ok(Outcome::Done) };
-        let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
-        if replica.state == ReplicaState::Mismatched {
-            return self.bring_here(side, &situation.node, replica).await;
-        }
-        let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
-        let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
-            return Ok(Outcome::Later("its object is being moved"));
-        };
-        // Noted first: a copy that arrives and is never confirmed is deleted again.
-        self.ledger.bury_stray(side, &aside, None).await?;
-        let receipt = &replica.receipt;
-        let store = &self.handle(side).store;
-        let etag = match store.copy(&receipt.key, &receipt.etag, &aside, &Condition::Always).await {
-            Ok(etag) => etag,
-            // A store that cannot copy has the content sent again.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                return self.bring_here(side, &situation.node, replica).await;
-            }
-            Err(error) => {
-                self.check_source(side, &situation, receipt).await?;
-                return Err(self.failed_copy(side, (&receipt.key, &receipt.etag), &aside, error));
-            }
-        };
-        let receipt = Receipt { key: aside, etag, ..receipt.clone() };
-        let now = self.clock.now();
-        let made_of = Some(replica.receipt.clone());
-        let new = NewReceipt { receipt, attr_version: replica.attr_version, content: None, made_of, now };
-        self.ledger.receipt((situation.node.ino, occupant), side, new).await?;
-        // What was noted first may be on the disk, and nothing else would say whose the object is.
-        self.ledger.sync().await?;
-        self.replicator.wake_all();
-        Ok(Outcome::Done)
-    }
-
-    /// What the store has of the occupant cannot be copied: its content is brought here, and sent again.
-    async fn bring_here(&self, side: Side, occupant: &Node, replica: &Replica) -> BridgeResult<Outcome> {
-        let lease = match self.staged(occupant.ino)? {
-            Some(lease) => Some(lease).filter(|lease| self.staging.is_at(lease, occupant.version)),
-            None => self.bring_back(occupant.ino).await?,
-        };
-        let Some(lease) = lease else {
-            return Ok(Outcome::Later("what stands there is being written"));
-        };
-        blocking(|| lease.sync()).map_err(|e| BridgeError::from_disk("sync a staged file", e))?;
-        self.ledger.request(occupant.link, side, self.clock.now()).await?;
-        // What stood here is remembered as deleted, so that the write which replaces it knows its tag.
-        self.ledger.drop_replica(side, replica).await?;
-        // Nobody could let go of it so far, and who has seen before that the store had it must not do so from now on.
-        self.staging.renew(occupant.ino);
-        drop(lease);
-        self.replicator.wake_all();
-        Ok(Outcome::Done)
-    }
-
-    /// A folder cannot hold a file beside a directory of the same name. Where a name has become the one after
-    /// having been the other, a refusal only means that the old object is still there: it goes first. If it
-    /// is to move, it may be waiting for us, or be our own, so it is not waited for.
-    async fn clear_the_way(&self, side: Side, key: &Key) -> BridgeResult<Option<Outcome>> {
-        let occupant = match blocking(|| self.ledger.obstacle(side, key))? {
-            None => return Ok(None),
-            Some(Obstacle::Deletion) => return Ok(Some(Outcome::Later("what was deleted there goes first"))),
-            Some(Obstacle::Object(occupant)) => occupant,
-        };
-        let stands_at = blocking(|| self.ledger.replicas(occupant))?[side].clone().map(|r| r.receipt.key);
-        if let Some(stands_at) = stands_at
-            && let Some(_key) = self.replicator.locks.try_lock(side, &[&stands_at])
-            && blocking(|| self.ledger.obstacle(side, key))? == Some(Obstacle::Object(occupant))
-        {
-            self.step_aside(side, occupant).await?;
-        }
-        Ok(Some(Outcome::Later("what was renamed away from there goes first")))
     }
 
     async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
@@ -493,4 +392,10 @@ impl Bridge {
         user.extend(xattrs.to_entry().map(|entry| (XATTRS_ENTRY.to_owned(), entry)));
         Ok(ObjectMeta::of_user(user))
     }
+}
+
+/// Whether a task that says it is done has left what it was asked for as it was: at once it would do so again.
+pub(super) fn is_undone(before: Option<&Intent>, after: Option<&Intent>) -> bool {
+    let is_open = |intent: &&Intent| intent.blocked.is_none();
+    after.filter(is_open).zip(before).is_some_and(|(after, before)| after.stamp == before.stamp)
 }

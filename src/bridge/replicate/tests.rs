@@ -7,20 +7,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
+use super::sync::is_undone;
 use crate::bridge::ack::Patience;
 use crate::bridge::{
     AckPolicy, Bridge, BridgeParts, BridgeSettings, BridgeTasks, ContentTimes, Drained, StoreHandle,
 };
 use crate::cache::{Cache, CacheOptions, KeepFree, Lease};
 use crate::clock::{Clock, Instant, sleep, timeout};
-use crate::ledger::{AttrChange, Ledger, LedgerMode, LedgerOptions, NewNode, Node, RenameMode};
+use crate::ledger::{
+    AttrChange, BlockReason, Intent, Ledger, LedgerMode, LedgerOptions, NewNode, Node, RenameMode,
+};
 use crate::object::{Attrs, Ino, Key, Kind, PerSide, Side};
 use crate::stage::Stage;
 use crate::store::breaker::Breaker;
 use crate::store::faulty::{Fault, Faults, Faulty, Rule};
 use crate::store::memory::MemoryStore;
 use crate::store::metered::{Metered, Operation, RequestCounts};
-use crate::store::{Condition, ObjectMeta, SharedStore, Store};
+use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore, Store};
 
 const MIB: u64 = 1 << 20;
 /// What may be staged in all.
@@ -396,4 +399,42 @@ async fn a_copy_may_have_more_than_was_committed_while_it_was_made_but_not_less(
     rig.faults.clear();
     drop(lease);
     rig.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_does_not_keep_a_file_from_the_name_of_its_directory() {
+    let rig = Rig::over(&["a/b"]).await;
+    let dir = rig.bridge.lookup(Ino::ROOT, "a").await.expect("asked").expect("there").ino;
+    rig.bridge.lookup(dir, "b").await.expect("asked").expect("there");
+    assert!(rig.stored.bypass_delete(&Key::new("a/b").expect("a key")));
+    rig.bridge.rename((dir, "b"), (Ino::ROOT, "c"), RenameMode::Replace, false).await.expect("renamed");
+    until(|| rig.bridge.left().expect("read").blocked == 1).await;
+    rig.bridge.rmdir(Ino::ROOT, "a").await.expect("removed");
+    // As a folder does while something stands below.
+    rig.faults.push(Rule::always(Fault::Fail(ErrorKind::Unsupported)).on(&[Operation::Put]).within(0..1));
+    let lease = rig.make(Ino::ROOT, "a").await;
+    rig.commit_again(&lease, 7).await;
+    until(|| rig.bridge.ledger.obstacle(Side::Old, &Key::new("a").expect("a key")).expect("read").is_none())
+        .await;
+    drop(lease);
+    until(|| rig.bridge.left().expect("read").pending == 0).await;
+    let stored: Vec<_> =
+        rig.stored.snapshot().into_iter().map(|(key, (body, _))| (key.to_string(), body.len())).collect();
+    assert_eq!(stored, [("a".to_owned(), 7)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_and_still_asked_for_as_before_is_not_done() {
+    let rig = Rig::new().await;
+    rig.faults.push(Rule::always(Fault::Stall).on(&[Operation::Put]));
+    let lease = rig.commit("f", 7).await;
+    let node = rig.bridge.ledger.node(lease.ino()).expect("read").expect("there");
+    let asked = || rig.bridge.ledger.intent(node.link, Side::Old).expect("read");
+    let before = asked();
+    assert!(is_undone(before.as_ref(), asked().as_ref()));
+    assert!(!is_undone(before.as_ref(), None), "it is done");
+    let blocked = before.clone().map(|intent| Intent { blocked: Some(BlockReason::SourceLost), ..intent });
+    assert!(!is_undone(before.as_ref(), blocked.as_ref()), "it is not tried again");
+    rig.bridge.ledger.request(node.link, Side::Old, 0).await.expect("asked");
+    assert!(!is_undone(before.as_ref(), asked().as_ref()), "more is asked for");
 }

@@ -1,4 +1,4 @@
-//! A store that answers wrongly for a moment about what it has.
+//! A store that answers wrongly for a moment about what it has, and what is in the way of others while it is lost.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use super::stores::{history, kinds};
 use crate::bridge::BridgeErrorKind;
 use crate::clock::sleep;
 use crate::fs::{Access, FsError};
-use crate::object::Ino;
+use crate::ledger::{FindingKind, RenameMode};
+use crate::object::{Ino, Key, Side};
 use crate::stage::Stage;
-use crate::store::ErrorKind;
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
+use crate::store::{ErrorKind, ObjectMeta};
 
 const BEFORE: &[u8] = b"from before";
 /// Longer than any pause of a lane.
@@ -55,6 +56,11 @@ async fn assert_whole(rig: &Rig, ino: Ino, why: &str) {
     rig.drain().await;
     assert_eq!(kinds(rig), [], "{why}");
     assert_eq!(blocked(rig), 0, "{why}");
+}
+
+async fn rename(rig: &Rig, from: &str, to: &str) {
+    let (from, to) = ((Ino::ROOT, from), (Ino::ROOT, to));
+    rig.fs.rename(from, to, RenameMode::Replace).await.expect("renamed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,4 +124,77 @@ async fn what_a_store_denied_for_long_is_looked_for_again() {
         rig.drain().await;
         assert_whole(&rig, ino, occasion).await;
     }
+}
+
+/// A file that was at `a`, which outsiders deleted or replaced everywhere, has been renamed to `b`.
+async fn lost(how: &str) -> (Rig, Ino) {
+    let key = Key::new("a").expect("a key");
+    let (rig, ino) = if how.starts_with("written") {
+        let rig = Rig::new().await;
+        let ino = rig.file("a", BEFORE).await;
+        rig.settle().await;
+        rig.cache.forget(ino);
+        (rig, ino)
+    } else if how.starts_with("listed") {
+        let rig = Rig::over("a", BEFORE, &ObjectMeta::default()).await;
+        let dir = rig.fs.opendir(Ino::ROOT).await.expect("opened");
+        let entries = rig.fs.readdir(dir, 2, 10).await.expect("listed");
+        let ino = entries.iter().find(|entry| &*entry.name == "a").expect("shown").info.ino;
+        (rig, ino)
+    } else {
+        let (rig, ino) = history("a", BEFORE).await;
+        let handle = rig.open(ino, Access::Read).await;
+        rig.close(handle).await;
+        (rig, ino)
+    };
+    for side in Side::BOTH {
+        if !rig.stores[side].bypass_delete(&key) {
+            assert!(!how.starts_with("written") && side == Side::New);
+        } else if how.ends_with("replaced") {
+            rig.stores[side].bypass_put(&key, &b"theirs"[..], ObjectMeta::default());
+        }
+    }
+    rename(&rig, "a", "b").await;
+    (rig, ino)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_file_at_the_old_name_of_a_lost_one_reaches_both_stores() {
+    for how in ["written", "written, replaced", "history", "history, replaced", "listed", "listed, replaced"]
+    {
+        for waits in [false, true] {
+            let (rig, ino) = lost(how).await;
+            if waits {
+                until(&rig, |rig| blocked(rig) > 0).await;
+            }
+            rig.file("a", b"new").await;
+            assert_eq!(rig.stored("a").await.as_deref(), Some(&b"new"[..]), "{how}");
+            assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Stale), "{how}");
+            let objects = rig.stores.old.snapshot();
+            let kept = objects.iter().filter(|(key, _)| key.as_str().contains("-kept-"));
+            let kept: Vec<&[u8]> = kept.map(|(_, (body, _))| &body[..]).collect();
+            let theirs: &[&[u8]] = if how.ends_with("replaced") { &[b"theirs"] } else { &[] };
+            assert_eq!(kept, theirs, "{how}: nobody's bytes are lost");
+            for finding in rig.bridge.findings(false, 10).expect("read") {
+                let is_of_new = finding.key.as_deref() == Some("a");
+                assert!(!is_of_new || !finding.detail.contains("nowhere"), "{how}: {finding:?}");
+                assert_ne!(finding.kind, FindingKind::Damage, "{how}: {finding:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_only_called_lost_makes_room_for_a_new_file_and_is_kept() {
+    let (rig, ino) = history("f", BEFORE).await;
+    mistake(&rig, Fault::Fail(ErrorKind::NotFound), &[Operation::Get, Operation::Head], u64::MAX);
+    assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Stale));
+    until(&rig, |rig| blocked(rig) == 1).await;
+    rename(&rig, "f", "g").await;
+    until(&rig, |rig| blocked(rig) == 2).await;
+    rig.faults.old.clear();
+    rig.file("f", b"new").await;
+    assert_eq!(rig.stored("f").await.as_deref(), Some(&b"new"[..]));
+    assert_eq!(rig.stored("g").await.as_deref(), Some(BEFORE));
+    assert_whole(&rig, ino, "renamed").await;
 }
