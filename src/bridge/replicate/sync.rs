@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{Intent, Leaving, NameState, NewReceipt, Node, ReceiptOutcome, Replica};
+use crate::ledger::{Intent, Leaving, NameState, NewReceipt, Node, ReceiptOutcome, Replica, ReplicaState};
 use crate::object::{
     ContentDigest, Digest, ETag, Key, Kind, LinkId, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
 };
@@ -36,6 +36,8 @@ enum Step {
     SetMeta,
     /// The slice does not write this store any more, and the object stands under a name that is gone.
     Leave,
+    /// It does not, and only this store had the content, and was found not to have it any more.
+    Seek,
 }
 
 /// How an object came to be that a store confirmed.
@@ -68,6 +70,10 @@ impl Situation {
         self.intent(side).is_some() && self.step(side) != Step::Leave
     }
 
+    fn is_somewhere(&self) -> bool {
+        self.replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &self.node)))
+    }
+
     fn step(&self, side: Side) -> Step {
         let replica = self.replica(side);
         if self.node.kind == Kind::Directory || self.node.version == Version::UNCOMMITTED {
@@ -76,6 +82,9 @@ impl Situation {
         if !self.routing.route.writes(side) {
             return match replica {
                 Some(replica) if replica.receipt.key != self.key => Step::Leave,
+                Some(replica) if replica.state == ReplicaState::Mismatched && !self.is_somewhere() => {
+                    Step::Seek
+                }
                 Some(_) | None => Step::Nothing,
             };
         }
@@ -188,6 +197,7 @@ impl Bridge {
         match step {
             Step::Nothing => Ok(Outcome::Done),
             Step::Leave => self.leave(side, situation).await,
+            Step::Seek => Err(self.nowhere(situation.node.ino, situation.node.version)?),
             Step::SetMeta => self.send_meta(side, situation).await,
             Step::Put | Step::Move => {
                 if self.replicator.holds.contains(side, &situation.key) {

@@ -76,7 +76,7 @@ async fn one_wrong_answer_about_the_only_copy_is_not_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn what_read_wrong_twice_is_good_again_once_it_reads_right() {
-    for stage in [Stage::Off, Stage::DualWrite] {
+    for stage in [Stage::Off, Stage::DualWrite, Stage::Complete] {
         let is_history = stage != Stage::Off;
         let (rig, ino) = if is_history {
             let (rig, ino) = history("f", BEFORE).await;
