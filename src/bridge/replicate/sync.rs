@@ -233,7 +233,12 @@ impl Bridge {
             Ok(placed) => placed,
             Err(error) => {
                 self.check_source(side, situation, receipt).await?;
-                return Err(error);
+                let is_in_the_way = blocking(|| self.ledger.obstacle(side, &situation.key))?.is_some();
+                return match error.store_kind() {
+                    // A store that cannot copy has the content sent again.
+                    Some(ErrorKind::Unsupported) if !is_in_the_way => self.put(side, situation).await,
+                    _ => Err(error),
+                };
             }
         };
         let carried = if placed.meta_is_current { replica.attr_version } else { 0 };

@@ -10,8 +10,9 @@ use super::condition::{Placed, Write};
 use super::source::{Source, SourceBytes};
 use super::sync::{Made, Situation};
 use super::{MEMORY_UNIT, Outcome};
-use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking};
+use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking, router};
 use crate::clock::sleep;
+use crate::ledger::Replica;
 use crate::object::{Key, LinkId, Side};
 use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, UploadId};
 
@@ -33,7 +34,9 @@ impl Bridge {
             return Err(BridgeError::from_store(side, e).on(&situation.key));
         }
         // Before the look for a twin: once one is here, which has all that it had there, this is not known any more.
-        let found = self.found_on(side.other(), &situation.node)?;
+        let has_it = |replica: &Replica| router::is_current(replica, &situation.node);
+        let from = if situation.replica(side).is_some_and(has_it) { side } else { side.other() };
+        let found = self.found_on(from, &situation.node)?;
         if let Some(outcome) = self.copy_twin(side, situation).await? {
             return Ok(outcome);
         }
@@ -45,7 +48,7 @@ impl Bridge {
         };
         self.replicator.held_back.let_go(situation.node.link, side);
         let ours = self.meta_of(situation)?;
-        let mut meta = self.with_inherited(side.other(), &situation.node, found, ours).await?;
+        let mut meta = self.with_inherited(from, &situation.node, found, ours).await?;
         meta.user.insert("blake3".to_owned(), source.digest.digest.to_hex());
         let first = self.expected(side, &situation.key, situation.replica(side))?;
         let op = self.op_id(&situation.node);

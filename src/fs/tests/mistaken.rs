@@ -198,3 +198,37 @@ async fn what_was_only_called_lost_makes_room_for_a_new_file_and_is_kept() {
     assert_eq!(rig.stored("g").await.as_deref(), Some(BEFORE));
     assert_whole(&rig, ino, "renamed").await;
 }
+
+/// No store can copy from now on.
+fn refuse_copies(rig: &Rig) {
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.push(Rule::always(Fault::Fail(ErrorKind::Unsupported)).on(&[Operation::Copy]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_copy_gets_the_content_again_under_the_new_name() {
+    let rig = Rig::new().await;
+    let ino = rig.file("f", BEFORE).await;
+    rig.drain().await;
+    refuse_copies(&rig);
+    rename(&rig, "f", "g").await;
+    assert_eq!(rig.stored("g").await.as_deref(), Some(BEFORE));
+    assert_eq!(rig.stored("f").await, None);
+    assert_whole(&rig, ino, "renamed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_put_beside_a_content_goes_with_it_where_the_store_cannot_copy() {
+    let user = [("author".to_owned(), "jim".to_owned())].into();
+    let rig = Rig::over("f", BEFORE, &ObjectMeta::of_user(user)).await;
+    rig.bridge.set_stage("", Stage::Off, 100, "test", "test").await.expect("a stage");
+    let ino = rig.fs.lookup(Ino::ROOT, "f").await.expect("asked").expect("there").ino;
+    refuse_copies(&rig);
+    rename(&rig, "f", "g").await;
+    assert_whole(&rig, ino, "renamed").await;
+    let objects = rig.stores.old.snapshot().into_iter();
+    let objects: Vec<_> =
+        objects.map(|(key, (_, meta))| (key.to_string(), meta.user.get("author").cloned())).collect();
+    assert_eq!(objects, [("g".to_owned(), Some("jim".to_owned()))]);
+}
