@@ -41,7 +41,7 @@ impl Fs {
     /// or committed a moment ago; and every change of attributes survives a power failure.
     pub async fn fsync(&self, handle: HandleId) -> FsResult<()> {
         self.fdatasync(handle).await?;
-        self.ask(self.bridge.sync_namespace()).await
+        Ok(self.bridge.sync_namespace().await?)
     }
 
     /// The same of the content alone.
@@ -50,9 +50,10 @@ impl Fs {
         self.make_safe(&file.inode).await
     }
 
-    /// Every change of names and attributes so far survives a power failure when this returns.
+    /// Every change of names and attributes so far survives a power failure when this returns. Only the local disk is
+    /// waited for, as long as it takes.
     pub async fn fsync_dir(&self) -> FsResult<()> {
-        self.ask(self.bridge.sync_namespace()).await
+        Ok(self.bridge.sync_namespace().await?)
     }
 
     /// Commits what is not committed, then waits for the acknowledgement.
