@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -273,6 +274,19 @@ async fn what_can_be_no_object_is_told_of() {
     }
     assert_eq!(seen, ["a"]);
     assert_eq!(told, ["caf\\xe9", "link", "links/", "pipe"]);
+}
+
+#[tokio::test]
+async fn a_file_whose_attribute_makes_no_sense_hides_none_of_its_neighbours() {
+    let (scratch, store) = folder().await;
+    for name in ["a", "b"] {
+        put(&store, name, "x").await.expect("a put");
+    }
+    let mut set = Command::new("setfattr");
+    set.args(["-n", "user.bridgefs.object", "-v", "0x01", "a"]).current_dir(scratch.path());
+    assert!(set.status().expect("the package attr").success());
+    assert_eq!(keys(&store).await, ["a", "b"]);
+    assert_kind(store.head(&key("a")).await, &[ErrorKind::Corrupt], "who asks for it is told");
 }
 
 #[tokio::test]

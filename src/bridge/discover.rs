@@ -243,24 +243,28 @@ impl Bridge {
     }
 
     async fn head_visible(&self, side: Side, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
-        match self.handle(side).store.head(key).await {
+        let store = &self.handle(side).store;
+        // A name that the store cannot hold is not there. A refusal for another reason says nothing.
+        if store.check_key(key).is_err() {
+            return Ok(None);
+        }
+        match store.head(key).await {
             Ok(info) => Ok(Some(info)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            // A name that the store cannot hold is not there.
-            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
             Err(e) => Err(e),
         }
     }
 
     /// Whether the store shows a key below `key/` that was not removed through the mount.
     async fn any_below(&self, side: Side, key: &Key) -> Result<bool, StoreError> {
+        let store = &self.handle(side).store;
+        if store.check_key(key).is_err() {
+            return Ok(false);
+        }
         let mut request =
             ListRequest { prefix: key.as_prefix(), one_level: false, max_entries: 100, token: None };
         loop {
-            let page = match self.handle(side).store.list(&request).await {
-                Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(false),
-                other => other?,
-            };
+            let page = store.list(&request).await?;
             let hidden = |o: &ListedObject| blocking(|| self.ledger.is_hidden(side, &o.key)).unwrap_or(true);
             if page.objects.iter().any(|o| !hidden(o)) {
                 return Ok(true);

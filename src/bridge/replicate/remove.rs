@@ -109,11 +109,13 @@ impl Bridge {
     /// Looks at what is there. An object that differs from the one that was deleted and is not ours came
     /// from somebody else: it is left alone, and reported.
     async fn remains(&self, side: Side, key: &Key, known: Option<&ETag>) -> Result<Remains, StoreError> {
-        let info = match self.handle(side).store.head(key).await {
+        let store = &self.handle(side).store;
+        if store.check_key(key).is_err() {
+            return Ok(Remains::Nothing);
+        }
+        let info = match store.head(key).await {
             Ok(info) => info,
-            Err(e) if e.kind() == ErrorKind::NotFound || e.kind() == ErrorKind::Unsupported => {
-                return Ok(Remains::Nothing);
-            }
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Remains::Nothing),
             Err(e) => return Err(e),
         };
         if known.is_none_or(|etag| *etag == info.etag)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -12,10 +13,10 @@ use nix::sys::stat::{SFlag, fstatat};
 
 use super::call::Call;
 use super::path::{Chain, PRIVATE, open_directory, open_file, refusal};
-use super::record::describe;
+use super::record::{describe, own_time};
 use super::root::OpenRoot;
 use crate::object::Key;
-use crate::store::{ListPage, ListRequest, ListToken, ListedObject, StoreResult, Stranger};
+use crate::store::{ErrorKind, ListPage, ListRequest, ListToken, ListedObject, StoreResult, Stranger};
 
 /// What a name in a directory is to a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +182,19 @@ impl Walk<'_> {
         let Some(file) = opened.map_err(|error| self.call.io(&format!("opening `{full}`"), error))? else {
             return Ok(None);
         };
-        let info = describe(self.call, &file)?;
         let key = Key::new(full).expect("a name is not empty");
-        Ok(Some(ListedObject { key, size: info.size, etag: Some(info.etag), modified: info.modified }))
+        match describe(self.call, &file) {
+            Ok(info) => {
+                let (size, etag, modified) = (info.size, Some(info.etag), info.modified);
+                Ok(Some(ListedObject { key, size, etag, modified }))
+            }
+            // Whoever reads it is told; it hides none of its neighbours.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let stat = file.metadata().map_err(|error| self.call.io("reading the metadata", error))?;
+                Ok(Some(ListedObject { key, size: stat.size(), etag: None, modified: own_time(&stat) }))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The directory; `None` if it went since its name was read.

@@ -130,16 +130,20 @@ pub(super) fn describe(call: &Call, file: &File) -> StoreResult<ObjectInfo> {
     };
     // A file of another program has no time but its own. What carries one in its metadata was taken when the
     // inode changed last: its mtime is only a copy of that entry.
-    let (seconds, nanos) = match record.meta.user.contains_key("mtime") {
-        true => (stat.ctime(), stat.ctime_nsec()),
-        false => (stat.mtime(), stat.mtime_nsec()),
+    let modified = match record.meta.user.contains_key("mtime") {
+        true => nanos(stat.ctime(), stat.ctime_nsec()),
+        false => own_time(&stat),
     };
-    Ok(ObjectInfo {
-        size: stat.size(),
-        etag: tag(&record.id, &stat),
-        modified: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
-        meta: record.meta,
-    })
+    Ok(ObjectInfo { size: stat.size(), etag: tag(&record.id, &stat), modified, meta: record.meta })
+}
+
+/// When another program changed the file last.
+pub(super) fn own_time(stat: &Metadata) -> NanoTime {
+    nanos(stat.mtime(), stat.mtime_nsec())
+}
+
+fn nanos(seconds: i64, nanos: i64) -> NanoTime {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// The tag of a state. The id changes with each of our puts; inode, size and mtime with what another program

@@ -67,6 +67,9 @@ fn advice_for_status(status: StatusCode) -> Option<&'static str> {
         401 | 403 => {
             Some("these credentials may not do this; the bridge must read, write, list and delete there")
         }
+        400 => {
+            Some("the store refuses and does not say why; session credentials may have expired: renew them")
+        }
         300..=399 => Some("the store answers elsewhere; correct `region` and `endpoint`"),
         _ => None,
     }
@@ -74,7 +77,14 @@ fn advice_for_status(status: StatusCode) -> Option<&'static str> {
 
 /// The kind of a refusal. The code says more than the status, where there is one.
 pub(super) fn kind_of(status: StatusCode, code: &str, message: &str) -> ErrorKind {
-    by_code(code, message).unwrap_or_else(|| by_status(status))
+    // An answer to HEAD names no code. From S3 it is 400 for a session token that has expired, or for an object with a
+    // key of its own: it says nothing of what the store can hold.
+    let is_unexplained = status == StatusCode::BAD_REQUEST && code.is_empty();
+    match by_code(code, message) {
+        Some(kind) => kind,
+        None if is_unexplained => ErrorKind::Denied,
+        None => by_status(status),
+    }
 }
 
 fn by_code(code: &str, message: &str) -> Option<ErrorKind> {
@@ -130,7 +140,13 @@ fn by_code(code: &str, message: &str) -> Option<ErrorKind> {
         | "NotImplemented"
         | "BlockCountExceedsLimit" => ErrorKind::Unsupported,
         "InvalidRange" => ErrorKind::Corrupt,
-        "RequestTimeTooSkewed" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => ErrorKind::Denied,
+        "RequestTimeTooSkewed"
+        | "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        // S3 says so with 400.
+        | "ExpiredToken"
+        | "TokenRefreshRequired"
+        | "InvalidToken" => ErrorKind::Denied,
         _ => return None,
     })
 }
@@ -139,7 +155,7 @@ fn by_status(status: StatusCode) -> ErrorKind {
     match status.as_u16() {
         404 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::PreconditionFailed,
-        401 | 403 | 300..=399 => ErrorKind::Denied,
+        401 | 403 | 407 | 300..=399 => ErrorKind::Denied,
         416 => ErrorKind::Corrupt,
         429 => ErrorKind::Throttled,
         408 | 500 | 502..=599 => ErrorKind::Unavailable,
@@ -193,6 +209,9 @@ mod tests {
             (403, "InvalidObjectState", ErrorKind::Locked),
             (403, "AccessDenied", ErrorKind::Denied),
             (401, "", ErrorKind::Denied),
+            (400, "ExpiredToken", ErrorKind::Denied),
+            (400, "", ErrorKind::Denied),
+            (400, "InvalidArgument", ErrorKind::Unsupported),
             (429, "", ErrorKind::Throttled),
             (503, "SlowDown", ErrorKind::Throttled),
             (503, "ServerBusy", ErrorKind::Throttled),
@@ -243,7 +262,8 @@ mod tests {
             assert!(text.contains(mend) && !text.contains("credentials"), "{text}");
         }
         assert!(!text_of(403, "InvalidObjectState").contains("credentials"), "an archived object");
-        for (status, code) in [(403, "AccessDenied"), (403, ""), (401, ""), (403, "ExpiredToken")] {
+        for (status, code) in [(403, "AccessDenied"), (403, ""), (401, ""), (400, "ExpiredToken"), (400, "")]
+        {
             let text = text_of(status, code);
             assert!(text.contains("credentials"), "{text}");
         }
