@@ -6,7 +6,7 @@ use super::{Ledger, LedgerError, LedgerErrorKind, LedgerResult};
 use crate::object::{Ino, Side};
 
 /// How many inode numbers one transaction takes in advance.
-const INO_CHUNK: u64 = 1024;
+const INO_CHUNK: u64 = 8192;
 
 pub(super) const BRIDGE_ID: &str = "bridge_id";
 pub(super) const NEXT_INO: &str = "next_ino";
@@ -84,11 +84,21 @@ impl InoReserve {
         Ok(InoReserve { next, end: next })
     }
 
+    /// Whether more was taken from the file than in `earlier`.
+    pub(super) fn took_more_than(&self, earlier: &InoReserve) -> bool {
+        self.end != earlier.end
+    }
+
+    /// Writes again what was taken, to have it synced.
+    pub(super) fn note(&self, conn: &Connection) -> LedgerResult<()> {
+        set(conn, NEXT_INO, &self.end.to_string())
+    }
+
     /// The next number, reserved in the transaction of `conn`.
     pub(super) fn take(&mut self, conn: &Connection) -> LedgerResult<Ino> {
         if self.next == self.end {
             self.end += INO_CHUNK;
-            set(conn, NEXT_INO, &self.end.to_string())?;
+            self.note(conn)?;
         }
         let ino = Ino(self.next);
         self.next += 1;

@@ -31,7 +31,8 @@ impl Ledger {
         .await
     }
 
-    /// Lazy. Someone replaced the object that `side` held (`seen`) without the mount: the node gets a new version,
+    /// Durable, or after a power failure another state of the object would get the same version, and what was sent of
+    /// the first one would pass for it. Someone replaced the object that `side` held (`seen`) without the mount: the node gets a new version,
     /// which `side` holds, and the other one is brought to it if its slice is written there. `None`, and nothing happens, if the side
     /// holds something else by now, or is to get something. Error: `NotFound`.
     pub async fn replaced_outside(
@@ -42,7 +43,7 @@ impl Ledger {
         now: NanoTime,
     ) -> LedgerResult<Option<Node>> {
         let (link, seen) = (seen.name, seen.receipt.clone());
-        self.lazy(move |tx| {
+        self.durable(move |tx| {
             let is_still = replicas::as_seen(tx.conn, link, side, &seen)?.is_some();
             if !is_still || intents::find(tx.conn, link, side)?.is_some() {
                 return Ok(None);

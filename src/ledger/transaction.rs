@@ -122,7 +122,7 @@ impl Core {
         match outcome {
             Ok(wrote) => {
                 self.count(durability, wrote);
-                Ok(())
+                self.keep_inos(inos, durability)
             }
             Err(error) => {
                 self.inos = inos;
@@ -131,6 +131,18 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// A number that was given is not given again after a power failure either: the cache may have files of it that
+    /// survived, and would take them for another node's.
+    fn keep_inos(&mut self, before: InoReserve, durability: Durability) -> LedgerResult<()> {
+        if durability == Durability::Durable || !self.inos.took_more_than(&before) {
+            return Ok(());
+        }
+        self.set_durability(Durability::Durable)?;
+        self.inos.note(&self.conn).inspect_err(|error| self.poisoned = Some(error.clone()))?;
+        self.count(Durability::Durable, Wrote::Something);
+        Ok(())
     }
 
     fn run_each(&mut self, batch: &mut [Box<dyn Job>]) -> LedgerResult<Wrote> {

@@ -65,22 +65,24 @@ impl Fill {
     /// Gives the file its name -> the staged file, and whether it is this one. If the inode has another by now, that
     /// one stays, and this is thrown away. A fill with a gap is refused: a hole would be uploaded as zeros.
     pub fn finish(self) -> io::Result<(Lease, bool)> {
-        self.check_gaps()?;
+        self.complete()?;
         StagedArea::adopt(self)
     }
 
     /// The same if the inode has no staged file and `is_wanted` says so, which is asked while nobody can get or make
     /// one: what it goes by can then be changed by no commit. `None`: it is thrown away.
     pub fn finish_if(self, is_wanted: impl FnOnce() -> bool) -> io::Result<Option<Lease>> {
-        self.check_gaps()?;
+        self.complete()?;
         StagedArea::adopt_if(self, is_wanted)
     }
 
-    fn check_gaps(&self) -> io::Result<()> {
-        if self.covered.lock().is_all_of(self.bytes) {
-            return Ok(());
+    /// The bytes are on the disk before the name is: a file that a power failure left with its name and length and
+    /// without its bytes would be taken for the newest version, and sent as zeros.
+    fn complete(&self) -> io::Result<()> {
+        if !self.covered.lock().is_all_of(self.bytes) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a staged file was filled with a gap"));
         }
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a staged file was filled with a gap"))
+        self.part.file.sync_data()
     }
 }
 

@@ -1,4 +1,7 @@
+use std::fs::File;
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -276,4 +279,36 @@ fn condemned_content_is_neither_synced_nor_copied_and_not_found_by_a_later_run()
     assert_eq!(cache.staged_inos().unwrap(), []);
     cache.remove_aside(&aside);
     assert!(!aside.exists() && second.exists());
+}
+
+/// Whether content of a file is only in memory yet; `None` where the file system does not say.
+fn is_unwritten(path: &Path) -> Option<bool> {
+    // FS_IOC_FIEMAP: a header, and room for extents of 56 bytes with their flags at 40.
+    const FIEMAP: libc::c_ulong = 0xc020_660b;
+    const DELAYED: u32 = 4;
+    let mut map = vec![0_u8; 32 + 16 * 56];
+    map[8..16].fill(0xff);
+    map[24] = 16;
+    let file = File::open(path).unwrap();
+    // SAFETY: the descriptor is open, and the buffer has room for as many extents as its header says.
+    if unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP, map.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let number = |at: usize| u32::from_ne_bytes(map[at..at + 4].try_into().unwrap());
+    Some((0..number(20) as usize).any(|extent| number(32 + 56 * extent + 40) & DELAYED != 0))
+}
+
+#[test]
+fn a_fill_has_its_name_when_its_bytes_are_on_the_disk() {
+    let (dir, cache) = new_cache();
+    let lease = cache.stage_empty(Ino(1)).unwrap();
+    lease.append(&content(1, MIB)).unwrap();
+    // Where the file system does not say, or writes at once, a power failure finds nothing that is only in memory.
+    if is_unwritten(&dir.path().join("staged/1")) != Some(true) {
+        return;
+    }
+    let fill = cache.begin_fill(Ino(2), MIB).unwrap();
+    fill.write_at(0, &content(2, MIB)).unwrap();
+    fill.finish().unwrap();
+    assert_eq!(is_unwritten(&dir.path().join("staged/2")), Some(false));
 }
