@@ -53,16 +53,19 @@ impl Ledger {
     }
 
     /// Lazy. What `side` held of a node under an older key is not there any more, nor anywhere else: that key is free, for
-    /// whatever stands there now too. Nothing happens if it holds something else by now.
-    pub async fn forsake_key(&self, side: Side, seen: &Replica) -> LedgerResult<()> {
+    /// whatever stands there now too, and from now on it is said to stand at `nowhere`, which is nobody else's -> whether it
+    /// was so; it is not if the side holds something else by now.
+    pub async fn forsake_key(&self, side: Side, seen: &Replica, nowhere: Key) -> LedgerResult<bool> {
         let (link, seen) = (seen.name, seen.receipt.clone());
         self.lazy(move |tx| match as_seen(tx.conn, link, side, &seen)? {
             Some(row) if row.state == ReplicaState::Mismatched && row.key.is_some() => {
-                // The row stays, or its content would seem never to have been on a store.
-                set_key(tx.conn, link, side, None)?;
-                uncover(tx, side, seen.key.as_str())
+                // The row stays, or its content would seem never to have been on a store. It does not claim its own
+                // path: something else may stand there, and wait for its deletion.
+                set_key(tx.conn, link, side, Some(nowhere.as_str()))?;
+                uncover(tx, side, seen.key.as_str())?;
+                Ok(true)
             }
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(false),
         })
         .await
     }

@@ -38,15 +38,14 @@ impl Ledger {
         &self,
         ino: Ino,
         seen: Version,
-        commit: impl FnOnce(&Node) -> Commit + Send + 'static,
+        commit: impl FnOnce(&Node) -> Option<Commit> + Send + 'static,
     ) -> LedgerResult<Option<Version>> {
         self.durable(move |tx| {
             let node = nodes::required(tx.conn, ino)?;
             if node.version != seen {
                 return Ok(None);
             }
-            let commit = commit(&node);
-            commit_on(tx, node, &commit).map(Some)
+            commit(&node).map(|commit| commit_on(tx, node, &commit)).transpose()
         })
         .await
     }

@@ -60,6 +60,9 @@ pub enum Origin {
     Unproven,
 }
 
+/// The [`attr_version`](Replica::attr_version) of an object whose attributes may be those of any moment: never a node's.
+pub const ATTRS_UNKNOWN: u64 = i64::MAX.unsigned_abs();
+
 /// What one store holds of a node under one of its names, as far as we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
@@ -67,7 +70,7 @@ pub struct Replica {
     pub name: LinkId,
     /// What the store confirmed, with the key it stands under.
     pub receipt: Receipt,
-    /// Which attributes its metadata carries.
+    /// Which attributes its metadata carries; may be [`ATTRS_UNKNOWN`].
     pub attr_version: u64,
     /// What is known of its content.
     pub state: ReplicaState,

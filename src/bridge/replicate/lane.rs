@@ -195,9 +195,12 @@ impl Bridge {
                 let intents = self.ledger.due_intents(side, NanoTime::MAX, limit)?;
                 Ok::<_, BridgeError>((intents, self.ledger.due_tombstones(side, NanoTime::MAX, limit)?))
             })?;
-            let intents = intents.into_iter().map(|intent| Task::Sync(intent.link));
-            let removals = tombstones.into_iter().map(|tombstone| Task::Remove(tombstone.key));
-            lane.ready = intents.chain(removals).filter(|task| lane.may_start(task)).collect();
+            // One of each in turn: a backlog of the one does not hold up the other.
+            let mut intents = intents.into_iter().map(|intent| Task::Sync(intent.link));
+            let mut removals = tombstones.into_iter().map(|tombstone| Task::Remove(tombstone.key));
+            let turns = std::iter::repeat_with(|| [intents.next(), removals.next()]);
+            let tasks = turns.take_while(|turn| turn.iter().any(Option::is_some)).flatten().flatten();
+            lane.ready = tasks.filter(|task| lane.may_start(task)).collect();
         }
         while let Some(task) = lane.ready.pop_front() {
             if lane.may_start(&task) {

@@ -6,7 +6,7 @@ use super::condition::Standing;
 use super::lane::STUCK_TRIES;
 use super::sync::{Made, Situation};
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking, router};
-use crate::ledger::{BlockReason, FindingKind, NewFinding};
+use crate::ledger::{ATTRS_UNKNOWN, BlockReason, FindingKind, NewFinding};
 use crate::object::{LinkId, Side};
 use crate::store::ErrorKind;
 
@@ -102,7 +102,8 @@ impl Bridge {
             }
             match self.standing(side, &now.key, &self.op_id(&now.node)).await {
                 Ok(Standing::Mine(info)) => {
-                    found = Some(self.record_receipt(side, &now, info.etag, 0, Made::Found).await?);
+                    found =
+                        Some(self.record_receipt(side, &now, info.etag, ATTRS_UNKNOWN, Made::Found).await?);
                 }
                 Ok(Standing::Nothing | Standing::Ours(_) | Standing::Foreign(_)) => {}
                 // One that is not written need not be there to be asked.

@@ -62,7 +62,7 @@ impl Bridge {
         if replica.state == ReplicaState::Mismatched {
             return self.bring_here(side, &situation, replica).await;
         }
-        let aside = Key::new(format!("{OWN_PREFIX}moving/{occupant}")).expect("short and plain");
+        let aside = aside_of(occupant);
         let Some(_aside) = self.replicator.locks.try_lock(side, &[&aside]) else {
             return Ok(Outcome::Later("its object is being moved"));
         };
@@ -124,10 +124,13 @@ impl Bridge {
     /// The occupant's content is nowhere, so nothing of it stands there either, unless the store answered wrongly before.
     /// An outsider's object that stands there is for the write which replaces it to keep.
     async fn forsake(&self, side: Side, situation: &Situation, replica: &Replica) -> BridgeResult<Outcome> {
-        if !self.take_back(side, situation).await? {
-            self.ledger.forsake_key(side, replica).await?;
-            self.replicator.wake_all();
+        if self.take_back(side, situation).await? {
+            return Ok(Outcome::Done);
         }
+        if !self.ledger.forsake_key(side, replica, aside_of(replica.name)).await? {
+            return Ok(Outcome::Later("what stands there can neither be moved nor brought here"));
+        }
+        self.replicator.wake_all();
         Ok(Outcome::Done)
     }
 
@@ -149,6 +152,11 @@ impl Bridge {
         }
         Ok(Some(Outcome::Later("what was renamed away from there goes first")))
     }
+}
+
+/// Where an object of this name stands while it is nowhere in the tree.
+fn aside_of(name: LinkId) -> Key {
+    Key::new(format!("{OWN_PREFIX}moving/{name}")).expect("short and plain")
 }
 
 /// Whether no store has the content, and not only the one that was asked.

@@ -214,6 +214,9 @@ impl Bridge {
         let ino = begun.ino;
         let Some(node) = blocking(|| self.ledger.node(ino))? else { return Ok(None) };
         let known = self.staging.get(ino).filter(|known| known.version == node.version);
+        if lease.is_condemned() {
+            return Ok(None); // What is known may be of the file that has taken its place.
+        }
         // Commits of a file come one after the other: none before this one is of a later moment.
         let is_in_copy = |known: &Arc<Committed>| known.generation <= snapshot.generation();
         if node.version != begun.version && !known.as_ref().is_some_and(is_in_copy) {
@@ -226,7 +229,7 @@ impl Bridge {
         let (size, copied, lease) = (snapshot.len(), snapshot.times(), lease.clone());
         let commit = move |node: &Node| {
             let ContentTimes { mtime, ctime } = times_of_copy(copied, lease.times(), ContentTimes::of(node));
-            Commit { size, mtime, ctime }
+            (!lease.is_condemned()).then_some(Commit { size, mtime, ctime })
         };
         let Some(version) = self.ledger.commit_after(ino, node.version, commit).await? else {
             return Ok(None);
@@ -267,6 +270,8 @@ impl Bridge {
     pub(crate) async fn bring_back(&self, ino: Ino) -> BridgeResult<Option<Lease>> {
         let content = self.open(ino).await?;
         let Some(lease) = self.stage_to_send(&content).await? else { return Ok(None) };
+        // Also if it cannot be digested now it is known for what it is, so that it can be let go of.
+        self.staging.set(ino, content.version(), Fill::GENERATION, None);
         let digest = match content.digest.as_deref() {
             Some(known) => known.clone(),
             None => match self.digest_of(&lease, Fill::GENERATION).await {

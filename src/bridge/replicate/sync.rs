@@ -3,7 +3,9 @@
 use super::Outcome;
 use super::condition::Write;
 use crate::bridge::{Bridge, BridgeError, BridgeResult, Routing, blocking, router};
-use crate::ledger::{Intent, Leaving, NameState, NewReceipt, Node, ReceiptOutcome, Replica, ReplicaState};
+use crate::ledger::{
+    ATTRS_UNKNOWN, Intent, Leaving, NameState, NewReceipt, Node, ReceiptOutcome, Replica, ReplicaState,
+};
 use crate::object::{
     ContentDigest, Digest, ETag, Key, Kind, LinkId, OpId, PerSide, Receipt, Side, Version, XATTRS_ENTRY,
 };
@@ -70,8 +72,12 @@ impl Situation {
         self.intent(side).is_some() && self.step(side) != Step::Leave
     }
 
-    fn is_somewhere(&self) -> bool {
-        self.replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, &self.node)))
+    /// Whether the store had this very version, has it no more, and no other store has it under this name.
+    fn is_lost_with(&self, replica: &Replica) -> bool {
+        let is_current = |r: &Option<Replica>| r.as_ref().is_some_and(|r| router::is_current(r, &self.node));
+        replica.state == ReplicaState::Mismatched
+            && replica.receipt.version == self.node.version
+            && !self.replicas.iter().any(|(_, r)| is_current(r))
     }
 
     fn step(&self, side: Side) -> Step {
@@ -82,9 +88,7 @@ impl Situation {
         if !self.routing.route.writes(side) {
             return match replica {
                 Some(replica) if replica.receipt.key != self.key => Step::Leave,
-                Some(replica) if replica.state == ReplicaState::Mismatched && !self.is_somewhere() => {
-                    Step::Seek
-                }
+                Some(replica) if self.is_lost_with(replica) => Step::Seek,
                 Some(_) | None => Step::Nothing,
             };
         }
@@ -166,11 +170,12 @@ impl Bridge {
         Ok(Some((situation, step)))
     }
 
-    /// Whether the store is still to get content under this name. Not "this version": of a file that is committed
-    /// again and again some version must arrive, and a write shows in the source.
+    /// Whether the store is still to get content under this name, sent or, if it can, moved. Not "this version": of a
+    /// file that is committed again and again some version must arrive, and a write shows in the source.
     pub(super) fn still_puts(&self, side: Side, begun: &Situation) -> BridgeResult<bool> {
         let now = self.situation(begun.node.link)?;
-        Ok(now.is_some_and(|now| now.intent(side).is_some() && now.step(side) == Step::Put))
+        let puts = |now: &Situation| matches!(now.step(side), Step::Put | Step::Move);
+        Ok(now.is_some_and(|now| now.intent(side).is_some() && puts(&now)))
     }
 
     pub(super) fn situation(&self, name: LinkId) -> BridgeResult<Option<Situation>> {
@@ -197,7 +202,7 @@ impl Bridge {
         match step {
             Step::Nothing => Ok(Outcome::Done),
             Step::Leave => self.leave(side, situation).await,
-            Step::Seek => Err(self.nowhere(situation.node.ino, situation.node.version)?),
+            Step::Seek => self.seek(side, situation).await,
             Step::SetMeta => self.send_meta(side, situation).await,
             Step::Put | Step::Move => {
                 if self.replicator.holds.contains(side, &situation.key) {
@@ -222,6 +227,21 @@ impl Bridge {
         }
     }
 
+    /// Nothing is to be sent: it is only said that the content is nowhere, if it is not on the local disk, under another
+    /// name, or in the ledger either.
+    async fn seek(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
+        let node = &situation.node;
+        let replicas = blocking(|| self.ledger.readable(node.ino))?;
+        let is_there = replicas.iter().any(|(_, r)| r.as_ref().is_some_and(|r| router::is_current(r, node)));
+        if !is_there && !node.kind.is_fixed() && self.staged(node.ino)?.is_none() {
+            return Err(self.nowhere(node.ino, node.version)?);
+        }
+        if let Some(intent) = situation.intent(side) {
+            self.ledger.intent_dropped(intent).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
     async fn move_object(&self, side: Side, situation: &Situation) -> BridgeResult<Outcome> {
         let Some(replica) = situation.replica(side) else { return Ok(Outcome::Done) };
         let receipt = &replica.receipt;
@@ -241,7 +261,7 @@ impl Bridge {
                 };
             }
         };
-        let carried = if placed.meta_is_current { replica.attr_version } else { 0 };
+        let carried = if placed.meta_is_current { replica.attr_version } else { ATTRS_UNKNOWN };
         self.record_receipt(side, situation, placed.etag, carried, Made::Of(replica)).await
     }
 

@@ -404,6 +404,19 @@ async fn a_copy_may_have_more_than_was_committed_while_it_was_made_but_not_less(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_content_that_was_given_up_meanwhile_becomes_no_version() {
+    let rig = Rig::new().await;
+    let lease = rig.commit("busy", 7).await;
+    let begun = rig.bridge.node(lease.ino()).await.expect("read").expect("there");
+    lease.write_at(0, b"of which something is lost").expect("written");
+    let copy = lease.snapshot().expect("copied");
+    lease.condemn();
+    assert!(rig.bridge.commit_copy(&begun, &lease, copy).await.expect("asked").is_none());
+    let node = rig.bridge.node(lease.ino()).await.expect("read").expect("there");
+    assert_eq!((node.version, node.size), (begun.version, begun.size));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_does_not_keep_a_file_from_the_name_of_its_directory() {
     let rig = Rig::over(&["a/b"]).await;
     let dir = rig.bridge.lookup(Ino::ROOT, "a").await.expect("asked").expect("there").ino;

@@ -12,7 +12,7 @@ use super::sync::{Made, Situation};
 use super::{MEMORY_UNIT, Outcome};
 use crate::bridge::{Bridge, BridgeError, BridgeResult, StoreHandle, blocking, router};
 use crate::clock::sleep;
-use crate::ledger::Replica;
+use crate::ledger::{ATTRS_UNKNOWN, Replica};
 use crate::object::{Key, LinkId, Side};
 use crate::store::{Condition, ErrorKind, ObjectMeta, PartReceipt, UploadId};
 
@@ -68,7 +68,7 @@ impl Bridge {
         };
         let placed = sent?;
         self.staging.arrived(situation.node.link, side);
-        let attr_version = if placed.meta_is_current { situation.node.attr_version } else { 0 };
+        let attr_version = if placed.meta_is_current { situation.node.attr_version } else { ATTRS_UNKNOWN };
         self.record_receipt(side, situation, placed.etag, attr_version, Made::Sent((*source.digest).clone()))
             .await
     }
@@ -123,7 +123,7 @@ impl Bridge {
         let write = Write::Copy(&twin.receipt.key, &twin.receipt.etag, &meta);
         match self.replace(side, &situation.key, &self.op_id(node), first, write).await {
             Ok(placed) => {
-                let carried = if placed.meta_is_current { twin.attr_version } else { 0 };
+                let carried = if placed.meta_is_current { twin.attr_version } else { ATTRS_UNKNOWN };
                 self.record_receipt(side, situation, placed.etag, carried, Made::Of(&twin)).await.map(Some)
             }
             Err(error) => {

@@ -6,7 +6,7 @@ use super::rig::Rig;
 use super::stores::{history, kinds};
 use crate::bridge::BridgeErrorKind;
 use crate::clock::sleep;
-use crate::fs::{Access, FsError};
+use crate::fs::{Access, FsError, Truncate};
 use crate::ledger::{FindingKind, RenameMode};
 use crate::object::{Ino, Key, Side};
 use crate::stage::Stage;
@@ -231,4 +231,38 @@ async fn what_others_put_beside_a_content_goes_with_it_where_the_store_cannot_co
     let objects: Vec<_> =
         objects.map(|(key, (_, meta))| (key.to_string(), meta.user.get("author").cloned())).collect();
     assert_eq!(objects, [("g".to_owned(), Some("jim".to_owned()))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_copy_gets_a_large_content_in_parts() {
+    let rig = Rig::new().await;
+    let content = vec![7; 9 << 20];
+    rig.file("f", &content).await;
+    rig.drain().await;
+    refuse_copies(&rig);
+    rename(&rig, "f", "g").await;
+    assert!(rig.stored("g").await.is_some_and(|stored| stored == content));
+    assert_eq!(rig.stored("f").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_and_written_anew_is_not_lost_again() {
+    let (rig, ino) = history("f", BEFORE).await;
+    assert_eq!(rig.content(ino).await, BEFORE);
+    rig.cache.forget(ino);
+    rig.bridge.set_stage("", Stage::Complete, 100, "test", "test").await.expect("a stage");
+    mistake(&rig, Fault::Fail(ErrorKind::NotFound), &[Operation::Get, Operation::Head], u64::MAX);
+    assert_eq!(refusal(&rig, ino).await, Some(BridgeErrorKind::Stale));
+    until(&rig, |rig| blocked(rig) == 1).await;
+    rig.faults.new.push(Rule::always(Fault::Fail(ErrorKind::Denied)).on(&[Operation::Put]));
+    let handle = rig.opened(ino, Access::Write, Truncate::ToZero).await.handle;
+    rig.write(handle, 0, b"anew").await;
+    rig.close(handle).await;
+    // All that is called lost is looked for meanwhile.
+    sleep(2 * Duration::from_secs(3600)).await;
+    rig.faults.new.clear();
+    rig.drain().await;
+    assert_eq!(blocked(&rig), 0);
+    let on_new: Vec<_> = rig.stores.new.snapshot().into_values().map(|(body, _)| body).collect();
+    assert_eq!(on_new, [&b"anew"[..]]);
 }

@@ -471,3 +471,23 @@ fn history_that_was_renamed_on_a_store_that_is_left_before_it_has_moved_is_asked
     assert!(fixture.grave(Side::Old, "f").is_some());
     fixture.assert_clean();
 }
+
+#[test]
+fn what_is_lost_claims_no_path() {
+    let fixture = Fixture::new();
+    let node = fixture.file("a");
+    fixture.confirm(node.ino, Side::Old);
+    fixture.mv("a", "b");
+    let before = fixture.held(node.link, Side::Old);
+    run(fixture.mark_mismatched(node.link, Side::Old, &before.receipt, finding("a"))).expect("noted");
+    let nowhere = key(".bridgefs/moving/1");
+    assert!(run(fixture.forsake_key(Side::Old, &before, nowhere.clone())).expect("noted"));
+    assert_eq!(fixture.occupant(Side::Old, &key("a")).expect("read"), None, "it is free");
+    let held = fixture.held(node.link, Side::Old);
+    assert_eq!(held.receipt.key, nowhere);
+    // What else stands at its path is deleted when it is left.
+    fixture.mv("b", "c");
+    assert_eq!(fixture.held(node.link, Side::Old).receipt.key, nowhere);
+    assert!(!run(fixture.forsake_key(Side::Old, &before, nowhere)).expect("ignored"), "it is so already");
+    fixture.assert_clean();
+}

@@ -267,8 +267,12 @@ fn a_copy_that_was_overtaken_by_a_commit_is_not_committed_over_it() {
     let fixture = Fixture::new();
     let file = fixture.file("a");
     let commit = |size| Commit { size, mtime: NOW, ctime: NOW };
-    let next = run(fixture.commit_after(file.ino, file.version, move |_| commit(20))).expect("committed");
+    let next =
+        run(fixture.commit_after(file.ino, file.version, move |_| Some(commit(20)))).expect("committed");
     assert_eq!(next, Some(file.version.next()));
-    assert_eq!(run(fixture.commit_after(file.ino, file.version, move |_| commit(30))).expect("asked"), None);
+    assert_eq!(
+        run(fixture.commit_after(file.ino, file.version, move |_| Some(commit(30)))).expect("asked"),
+        None
+    );
     assert_eq!(fixture.at("a").expect("there").size, 20);
 }
