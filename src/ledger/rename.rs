@@ -7,8 +7,8 @@ use super::tombstones::{self, bury, bury_prefix, state_on, uncover};
 use super::transaction::Tx;
 use super::tree::{self, bury_taken, exists, require_empty, take_out};
 use super::{
-    Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Removed, RenameMode,
-    findings, given_up, intents, nodes, paths,
+    Entry, FindingKind, Ledger, LedgerError, LedgerErrorKind, LedgerResult, Node, Origin, Removed,
+    RenameMode, findings, given_up, intents, nodes, paths,
 };
 use crate::object::{Ino, Key, Kind, LinkId, NanoTime, Side, Version};
 
@@ -187,7 +187,9 @@ fn rekey_on(
     if tx.targets(new)?.contains(side) || row.is_some() {
         want(tx.conn, node.link, side, plan.now)?;
     }
-    Ok((intent.is_some() && !at_old_key).then(|| (side, old.clone())))
+    // Of what was only found nobody has looked at each store: one without a receipt may have it, too.
+    let may_stand = intent.is_some() || (row.is_none() && node.origin != Origin::Mount);
+    Ok((may_stand && !at_old_key).then(|| (side, old.clone())))
 }
 
 fn bury_left(tx: &mut Tx<'_>, left: &[Left], plan: &Move) -> LedgerResult<()> {

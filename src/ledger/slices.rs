@@ -6,8 +6,7 @@ use super::intents::{self, want};
 use super::replicas::{self, side_number};
 use super::transaction::Tx;
 use super::{
-    Event, FindingKind, Ledger, LedgerResult, Slice, Targets, TombstoneState, events, findings, given_up,
-    paths, tombstones,
+    Event, FindingKind, Ledger, LedgerResult, Slice, Targets, events, findings, given_up, paths, tombstones,
 };
 use crate::object::{Ino, Key, LinkId, NanoTime, Side};
 use crate::stage::Stage;
@@ -121,19 +120,8 @@ fn stop_writing(tx: &mut Tx<'_>, slices: &[Slice], slice: &Slice, side: Side) ->
         {
             findings::close(tx.conn, FindingKind::Blocked, side, Some(key.as_str()))?;
         }
-        if replica.is_none() {
-            bury_what_was_to_be_overwritten(tx, side, intent.link)?;
-        }
     }
     Ok(())
-}
-
-/// A file that was renamed over has no tombstone where the new one was to overwrite its object. Now
-/// nothing overwrites it, so without one it would outlive its deletion on this side.
-fn bury_what_was_to_be_overwritten(tx: &mut Tx<'_>, side: Side, link: LinkId) -> LedgerResult<()> {
-    let Some(key) = paths::key_of(tx.conn, link)? else { return Ok(()) };
-    let now = tx.now;
-    tombstones::bury(tx, side, key.as_str(), None, TombstoneState::Deferred, now)
 }
 
 /// What the mount has written and `side` does not hold as it is now -> the names, and of which nodes. Of what was only

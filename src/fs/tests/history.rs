@@ -322,3 +322,41 @@ async fn a_rename_that_a_store_has_not_followed_when_it_is_left_reaches_the_othe
     let held = rig.stores.new.snapshot().into_iter().map(|(key, (body, _))| (key.to_string(), body.to_vec()));
     assert_eq!(held.collect::<Vec<_>>(), [("g".to_owned(), BEFORE.to_vec())]);
 }
+
+/// What the new store holds under a key.
+fn on_new(rig: &Rig, key: &str) -> Option<Vec<u8>> {
+    let objects = rig.stores.new.snapshot();
+    objects.into_iter().find(|(k, _)| k.as_str() == key).map(|(_, (body, _))| body.to_vec())
+}
+
+/// History on the old store, which somebody has copied to the new one before the bridge, an older state of it.
+async fn copied_before(name: &str) -> (Rig, Ino) {
+    let (rig, ino) = history(name, b"from before").await;
+    let key = Key::new(name).expect("a key");
+    rig.stores.new.bypass_put(&key, &b"a copy"[..], ObjectMeta::default());
+    (rig, ino)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_is_left_and_set_again_deletes_nothing_that_nobody_deleted() {
+    let (rig, ino) = history("e", b"from before").await;
+    rig.stores.new.bypass_put(&Key::new("f").expect("a key"), &b"theirs"[..], ObjectMeta::default());
+    rig.faults.new.push(Rule::always(Fault::Fail(ErrorKind::Denied)).on(&[Operation::Put]));
+    rename(&rig, "e", "f").await;
+    rig.bridge.set_stage("", Stage::Off, 100, "test", "test").await.expect("a stage");
+    rig.drain().await;
+    rig.faults.new.clear();
+    rig.bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");
+    rig.drain().await;
+    assert!(on_new(&rig, "f").is_some());
+    assert_eq!(rig.content(ino).await, b"from before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_copied_before_the_bridge_does_not_bring_an_old_name_back() {
+    let (rig, ino) = copied_before("f").await;
+    rig.fs.rename((Ino::ROOT, "f"), (Ino::ROOT, "g"), RenameMode::Replace).await.expect("renamed");
+    assert_eq!(rig.stored("f").await, None);
+    assert_eq!(rig.stored("g").await.as_deref(), Some(&b"from before"[..]));
+    assert_eq!(rig.content(ino).await, b"from before");
+}
