@@ -189,11 +189,19 @@ impl Bridge {
         info: &crate::store::ObjectInfo,
     ) -> BridgeResult<Node> {
         let key = &replica.receipt.key;
-        let expected = blocking(|| self.ledger.intent(node.link, side))?.is_some();
-        // One that cannot be read now is looked at another time.
-        let ours = async || self.is_our_upload(side, key, info).await.unwrap_or(true);
-        if expected || ours().await {
+        if blocking(|| self.ledger.intent(node.link, side))?.is_some() {
             return Ok(node);
+        }
+        match self.is_version(&node, side, &replica.receipt, info).await {
+            Ok(Some(true)) => {
+                self.take_tag(&node, replica, side, info.etag.clone()).await?;
+                return Ok(node);
+            }
+            Ok(Some(false)) => {}
+            // One that cannot be read now is looked at another time.
+            Ok(None) if self.is_our_upload(side, key, info).await.unwrap_or(true) => return Ok(node),
+            Ok(None) => {}
+            Err(_) => return Ok(node),
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
         let _no_fill_ends = self.staging.outside.write().await;

@@ -9,7 +9,7 @@ use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content,
 use crate::clock::{Instant, sleep};
 use crate::ledger::{FindingKind, NewFinding, Node, Replica};
 use crate::object::{
-    BLOCK_BYTES, ContentHasher, Digest, Ino, Key, LinkId, OpId, PerSide, Receipt, Side, Version,
+    BLOCK_BYTES, ContentHasher, Digest, ETag, Ino, Key, LinkId, OpId, PerSide, Receipt, Side, Version,
 };
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
@@ -210,27 +210,49 @@ impl Bridge {
         if info.as_ref().is_some_and(|info| is_as_confirmed(info, receipt)) {
             return Ok(true);
         }
-        let op = self.op_id(&content.node);
-        let Some(info) = info.filter(|i| i.meta.user.get("bridgefs_op").is_some_and(|o| o == op.as_str()))
-        else {
-            return Ok(false);
-        };
-        // A large one is not read twice: its blocks are checked one by one as they are read.
-        let small = info.size <= RETAGGED_BYTES_MAX;
-        let authentic = match small.then_some(self.is_our_upload(side, &receipt.key, &info)) {
-            None => true,
-            Some(answer) => match answer.await {
-                Ok(authentic) => authentic,
-                Err(_) => return Ok(true),
-            },
-        };
-        if info.size == receipt.size && authentic {
-            self.replicator.retagged(content.ino(), side, receipt, &info.etag);
-            self.ledger.retagged(replica.name, side, receipt, info.etag).await?;
-            self.replicator.wake_all();
-            return Ok(true);
+        let Some(info) = info else { return Ok(false) };
+        match self.is_version(&content.node, side, receipt, &info).await {
+            Ok(Some(true)) => {
+                self.take_tag(&content.node, replica, side, info.etag).await?;
+                Ok(true)
+            }
+            Ok(Some(false) | None) => Ok(false),
+            Err(_) => Ok(true),
         }
-        Ok(false)
+    }
+
+    /// Whether what stands there, under another tag than the receipt's, is this very version. `None`: its metadata does
+    /// not say that it is.
+    pub(crate) async fn is_version(
+        &self,
+        node: &Node,
+        side: Side,
+        receipt: &Receipt,
+        info: &ObjectInfo,
+    ) -> Result<Option<bool>, StoreError> {
+        let op = self.op_id(node);
+        if info.meta.user.get("bridgefs_op").is_none_or(|named| named != op.as_str()) {
+            return Ok(None);
+        }
+        if info.size != receipt.size || info.size > RETAGGED_BYTES_MAX {
+            // A large one is not read twice: its blocks are checked one by one as they are read.
+            return Ok(Some(info.size == receipt.size));
+        }
+        self.is_our_upload(side, &receipt.key, info).await.map(Some)
+    }
+
+    /// The object that a replica is has this tag now.
+    pub(crate) async fn take_tag(
+        &self,
+        node: &Node,
+        replica: &Replica,
+        side: Side,
+        etag: ETag,
+    ) -> BridgeResult<()> {
+        self.replicator.retagged(node.ino, side, &replica.receipt, &etag);
+        self.ledger.retagged(replica.name, side, &replica.receipt, etag).await?;
+        self.replicator.wake_all();
+        Ok(())
     }
 
     /// A store does not have what its receipt says.

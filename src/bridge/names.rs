@@ -121,7 +121,7 @@ impl Bridge {
         let hold = (still_open && last).then(|| self.hold(&node)).transpose()?;
         change::begin()?;
         let removed = self.ledger.unlink(Entry { parent, name }, self.clock.now()).await?;
-        self.forget(&removed, still_open)?;
+        self.forget(&removed, still_open);
         Ok(Unlinked { removed, hold })
     }
 
@@ -160,7 +160,7 @@ impl Bridge {
         let renamed = self.rename_in_ledger(from, to, mode, &from_key, &to_key).await?;
         let replaced = match renamed.replaced {
             Some(removed) => {
-                self.forget(&removed, hold.is_some())?;
+                self.forget(&removed, hold.is_some());
                 Some(Unlinked { removed, hold })
             }
             None => None,
@@ -253,23 +253,24 @@ impl Bridge {
     }
 
     /// Local traces of a removed node, unless it has another name or a file is still open on them.
-    fn forget(&self, removed: &Removed, still_open: bool) -> BridgeResult<()> {
+    fn forget(&self, removed: &Removed, still_open: bool) {
         let ino = removed.node.ino;
         self.replicator.wake_all();
         if removed.links_left > 0 {
             self.acks.wake(ino);
             // The name that went may have been the last one that a store was to get.
             self.released(ino);
-            return Ok(());
+            return;
         }
         if !still_open {
-            blocking(|| self.cache.discard(ino))
-                .map_err(|e| BridgeError::from_disk("remove a staged file", e))?;
+            // The name is gone, whatever becomes of this: the next start removes what has no node.
+            if let Err(error) = blocking(|| self.cache.discard(ino)) {
+                tracing::warn!(%ino, %error, "the staged file of a removed file stays until the next start");
+            }
             self.cache.forget(ino);
         }
         self.staging.forget(ino);
         self.acks.wake(ino);
-        Ok(())
     }
 
     pub(crate) fn child_key(&self, parent: Ino, name: &str) -> BridgeResult<Key> {

@@ -70,7 +70,10 @@ async fn start_and_serve(
     let bridge = build(config).await?;
     let tasks = bridge.run();
     let deadline = config.bridge.op_deadline + BRIDGE_SPEAKS_FIRST;
-    let files = Fs::new(Arc::clone(&bridge), FsOptions { deadline, ..FsOptions::default() });
+    let files = Fs::new(
+        Arc::clone(&bridge),
+        FsOptions { deadline, sync_names: flags.sync_names(), ..FsOptions::default() },
+    );
     let options = MountOptions { flags, ..mount_options(config) };
     let mounted = Arc::new(fuse::mount(Arc::clone(&files), mountpoint, &options, Handle::current())?);
     let mut control = Control::start(config, mountpoint, &bridge, &files, metrics)?;

@@ -216,10 +216,11 @@ impl Fs {
         let Some(inode) = self.inodes.find(ino) else {
             return self.change_in_ledger(ino, None, change).await;
         };
-        // A commit under way carries the time from before: it must not end after this.
+        // A commit under way carries the time from before: it must not end after this. What is only being brought here
+        // is not committed, and may take long.
         let alone = match change.mtime {
-            Some(_) => Some(inode.changes.lock().await),
-            None => None,
+            Some(_) if inode.lease().await.is_some() => Some(inode.changes.lock().await),
+            Some(_) | None => None,
         };
         let lease = inode.lease().await;
         if let Some(orphan) = &mut inode.state.write().await.orphan {

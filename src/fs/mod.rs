@@ -96,13 +96,16 @@ pub struct FsOptions {
     /// The longest that an operation waits for the bridge before it fails as unavailable. Not for content
     /// that is brought in or acknowledged: those have deadlines of their own, by progress.
     pub deadline: Duration,
+    /// Whether a change of names or attributes is answered only when it survives a power failure, as `mount -o sync`
+    /// and `dirsync` ask: of a FUSE mount the kernel sees to the content alone.
+    pub sync_names: bool,
     /// The wall clock.
     pub clock: Clock,
 }
 
 impl Default for FsOptions {
     fn default() -> FsOptions {
-        FsOptions { deadline: Duration::from_secs(60), clock: Clock::System }
+        FsOptions { deadline: Duration::from_secs(60), sync_names: false, clock: Clock::System }
     }
 }
 
@@ -174,10 +177,12 @@ impl Fs {
 
     /// A question to the bridge, with the deadline.
     async fn ask<T>(&self, question: impl Future<Output = BridgeResult<T>>) -> FsResult<T> {
-        match timeout(self.options.deadline, question).await {
-            Ok(answer) => Ok(answer?),
-            Err(_elapsed) => Err(self.too_late()),
-        }
+        Ok(self.in_time(question).await??)
+    }
+
+    /// What is waited for with the deadline.
+    async fn in_time<T>(&self, wait: impl Future<Output = T>) -> FsResult<T> {
+        timeout(self.options.deadline, wait).await.map_err(|_elapsed| self.too_late())
     }
 
     /// A change: runs to its end whatever becomes of who asked for it. Past the deadline the caller gets an error, and
@@ -198,7 +203,13 @@ impl Fs {
             ended = timeout(self.options.deadline, &mut running).await;
         }
         match ended {
-            Ok(Ok(done)) => done.map_err(Into::into),
+            Ok(Ok(done)) => {
+                let done = done.map_err(Into::into)?;
+                if self.options.sync_names {
+                    self.bridge.sync_namespace().await?;
+                }
+                Ok(done)
+            }
             Ok(Err(panic)) => Err(FsError::bridge(BridgeErrorKind::Damaged, format!("a bug: {panic}"))),
             Err(_elapsed) => Err(self.too_late()),
         }

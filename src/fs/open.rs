@@ -100,7 +100,7 @@ impl Fs {
     /// Opens a file. All who have it open share one content; the first one pins the version.
     pub async fn open(self: &Arc<Self>, ino: Ino, access: Access, truncate: Truncate) -> FsResult<Opened> {
         let inode = self.inodes.enter(ino);
-        let alone = Arc::clone(&inode.opening).lock_owned().await;
+        let alone = self.in_time(Arc::clone(&inode.opening).lock_owned()).await?;
         let mut state = inode.state.write().await;
         let (mut already_empty, mut has_new_attrs) = (false, false);
         if matches!(state.content, ContentState::Idle) {

@@ -59,6 +59,11 @@ impl MountFlags {
         found.inspect(|(_, flag, is_set)| self.0.set(*flag, *is_set)).is_some()
     }
 
+    /// Whether changes of names are to be on the disk when they are answered.
+    pub fn sync_names(self) -> bool {
+        self.0.intersects(MsFlags::MS_SYNCHRONOUS | MsFlags::MS_DIRSYNC)
+    }
+
     /// For mount(2), with these as well.
     pub(super) fn with(self, more: MsFlags) -> MsFlags {
         self.0 | more

@@ -1,10 +1,16 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::rig::{ALICE, Rig};
+use super::stores::history;
 use crate::bridge::BridgeErrorKind;
+use crate::clock::Instant;
 use crate::fs::{Access, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
 use crate::object::Ino;
+use crate::store::ErrorKind;
+use crate::store::faulty::{Fault, Rule};
+use crate::store::metered::Operation;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_file_is_read_until_its_last_close_and_then_leaves_nothing() {
@@ -165,4 +171,36 @@ async fn the_content_of_a_replaced_file_goes_when_the_kernel_forgets_it() {
         tokio::task::yield_now().await;
     }
     assert!(rig.fs.open(ino, Access::Read, Truncate::Keep).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_of_a_removed_file_are_set_while_its_content_is_still_brought_here() {
+    let (rig, ino) = history("f", b"from before").await;
+    let handle = rig.open(ino, Access::Write).await;
+    rig.faults.old.push(Rule::always(Fault::StallBody { after_bytes: 1 }).on(&[Operation::Get]));
+    rig.fs.unlink(Ino::ROOT, "f").await.expect("removed");
+    while rig.faults.old.stalled() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    let change = SetAttrs { mtime: Some(5), ..SetAttrs::default() };
+    let info = rig.fs.setattr(ino, Some(handle), change).await.expect("changed");
+    assert_eq!((info.mtime, begun.elapsed()), (5, Duration::ZERO));
+    rig.faults.old.clear();
+    assert_eq!(rig.read(handle).await, b"from before");
+    assert_eq!(rig.fs.getattr(ino).await.expect("open").mtime, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_gone_also_when_its_staged_file_cannot_be_removed() {
+    let rig = Rig::new().await;
+    for faults in [&rig.faults.old, &rig.faults.new] {
+        faults.push(Rule::always(Fault::Fail(ErrorKind::Denied)).on(&[Operation::Put]));
+    }
+    let ino = rig.file("f", b"not sent yet").await;
+    let staged = rig.dir.path().join(format!("cache/staged/{:x}", ino.0));
+    std::fs::remove_file(&staged).expect("there it was");
+    std::fs::create_dir(&staged).expect("in its place");
+    rig.fs.unlink(Ino::ROOT, "f").await.expect("removed");
+    assert_eq!(rig.fs.lookup(Ino::ROOT, "f").await.expect("known"), None);
 }

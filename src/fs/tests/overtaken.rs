@@ -11,7 +11,7 @@ use crate::cache::{FileEnd, Lease, RangeChange};
 use crate::clock::{sleep, timeout};
 use crate::fs::{Access, HandleId, Place, SetAttrs, Truncate};
 use crate::ledger::RenameMode;
-use crate::object::{Ino, Key, Position};
+use crate::object::{Ino, Key, LinkId, Position};
 use crate::store::faulty::{Fault, Rule};
 use crate::store::metered::Operation;
 use crate::store::{Condition, ErrorKind, ObjectMeta, Store};
@@ -250,4 +250,19 @@ async fn nobody_waits_for_a_store_that_is_asked_whether_the_name_of_a_link_is_fr
     assert_eq!(rig.content(ino).await, b"two names");
     let_go_on(&rig);
     assert_eq!(linked.await.expect("no panic").expect("linked").nlink, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_an_outsider_copied_onto_itself_is_known_again_at_the_next_open() {
+    let rig = Rig::with(distrustful(), 1 << 30).await;
+    let ino = rig.file("f", b"content").await;
+    rig.settle().await;
+    let key = Key::new("f").expect("a key");
+    let (body, meta) = rig.stores.old.snapshot().remove(&key).expect("it is there");
+    let etag = rig.stores.old.bypass_put(&key, body, meta);
+    rig.tick();
+    rig.bridge.open(ino).await.expect("opened");
+    let replicas = rig.ledger.replicas(LinkId::first(ino)).expect("read");
+    assert_eq!(replicas.old.expect("as before").receipt.etag, etag);
+    assert_eq!(rig.bridge.findings(true, 9).expect("read"), []);
 }

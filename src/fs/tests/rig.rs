@@ -28,6 +28,7 @@ pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, umask: 0o022, pid
 pub(super) struct Rig {
     pub(super) fs: Arc<Fs>,
     pub(super) bridge: Arc<Bridge>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) cache: Arc<Cache>,
     pub(super) stores: PerSide<Arc<MemoryStore>>,
     pub(super) faults: PerSide<Faults>,
@@ -99,7 +100,7 @@ impl Rig {
         let options = CacheOptions { bytes_max: 1 << 30, keep_free, staged_bytes_max, volume };
         let cache = Cache::open(&dir.path().join("cache"), options).expect("a cache");
         let parts = BridgeParts {
-            ledger,
+            ledger: Arc::clone(&ledger),
             cache: Arc::clone(&cache),
             stores: PerSide::from_fn(|side| handle(Arc::clone(&faulty[side]))),
             clock: clock.clone(),
@@ -109,7 +110,7 @@ impl Rig {
         bridge.set_stage("", Stage::DualWrite, 100, "test", "test").await.expect("a stage");
         let options = FsOptions { clock, ..FsOptions::default() };
         let fs = Fs::new(Arc::clone(&bridge), options);
-        Rig { fs, _tasks: bridge.run(), bridge, cache, stores, faults, faulty, now, dir }
+        Rig { fs, _tasks: bridge.run(), bridge, ledger, cache, stores, faults, faulty, now, dir }
     }
 
     /// The process is gone from one moment to the next, and another one is started in its place.
@@ -118,9 +119,9 @@ impl Rig {
     }
 
     async fn dead(self) -> Around {
-        let Rig { fs, bridge, cache, stores, faults, faulty, now, _tasks: tasks, dir } = self;
+        let Rig { fs, bridge, ledger, cache, stores, faults, faulty, now, _tasks: tasks, dir } = self;
         let remains = Arc::downgrade(&bridge);
-        drop((fs, bridge, cache, tasks));
+        drop((fs, bridge, ledger, cache, tasks));
         while remains.strong_count() > 0 {
             tokio::task::yield_now().await;
         }

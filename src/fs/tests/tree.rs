@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use super::rig::{ALICE, Rig};
 use crate::bridge::BridgeErrorKind;
-use crate::fs::{FsResult, SetAttrs};
+use crate::fs::{Fs, FsOptions, FsResult, SetAttrs};
 use crate::ledger::RenameMode;
 use crate::object::{Ino, Kind};
 
@@ -140,5 +142,19 @@ async fn a_stream_ends_where_the_directory_ended_when_it_began() {
             }
         }
         assert_eq!(seen, names, "{begun}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_survive_a_power_failure_at_once_where_the_mount_is_told_to_sync_them() {
+    let rig = Rig::new().await;
+    let syncs = || rig.ledger.counters().syncs;
+    let options = FsOptions { sync_names: true, ..FsOptions::default() };
+    let careful = Fs::new(Arc::clone(&rig.bridge), options);
+    rig.fs.mkdir(Ino::ROOT, "first", 0o755, ALICE).await.expect("made");
+    for (fs, cost, name) in [(&rig.fs, 0, "lazy"), (&careful, 1, "synced")] {
+        let before = syncs();
+        fs.mkdir(Ino::ROOT, name, 0o755, ALICE).await.expect("made");
+        assert_eq!(syncs() - before, cost, "{name}");
     }
 }
