@@ -21,6 +21,15 @@ use super::{
 use crate::clock::timeout;
 use crate::object::{ETag, Key};
 
+/// The slowest upload that is waited for: sixteen side by side, which is what a lane sends, on a line of 1 Mbit/s.
+/// A line that does not move at all is found by the kernel long before.
+const SENT_BYTES_PER_SECOND_MIN: u64 = 8 << 10;
+
+/// How long so many bytes may be on their way to a store, beside the time that it takes to answer.
+pub(super) fn time_to_send(sent_bytes: usize) -> Duration {
+    Duration::from_secs(sent_bytes as u64 / SENT_BYTES_PER_SECOND_MIN)
+}
+
 /// The bounds of one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -30,14 +39,15 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// How long a call without content may take.
     pub call_deadline: Duration,
-    /// How long a call may take that sends content or lets the store move it (put, part, copy, completion).
+    /// How long a call may take that sends content or lets the store move it (put, part, copy, completion), beside
+    /// the time for the bytes that it sends.
     pub transfer_deadline: Duration,
     /// How long a download may be silent between two pieces.
     pub stall: Duration,
 }
 
 impl Default for Limits {
-    /// 64 in flight; 10 s of queue; 3 s for an answer; 60 s for a transfer; 3 s of silence. A read that
+    /// 64 in flight; 10 s of queue; 3 s for an answer; 60 s and more for a transfer; 3 s of silence. A read that
     /// meets a dead store waits for one answer and one probe at most, which together stay under 5 s.
     fn default() -> Limits {
         Limits {
@@ -51,10 +61,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn deadline(&self, operation: Operation) -> Duration {
+    fn deadline(&self, operation: Operation, sent_bytes: usize) -> Duration {
         match operation {
             Operation::Put | Operation::PutPart | Operation::CompleteUpload | Operation::Copy => {
-                self.transfer_deadline
+                self.transfer_deadline + time_to_send(sent_bytes)
             }
             Operation::Head
             | Operation::Get
@@ -126,19 +136,21 @@ impl Limited {
         &self,
         operation: Operation,
         key: Option<&Key>,
+        sent_bytes: usize,
         call: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<(T, OwnedSemaphorePermit)> {
         let permit = self.turn(operation).await?;
-        Ok((self.in_time(operation, key, call).await?, permit))
+        Ok((self.in_time(operation, key, sent_bytes, call).await?, permit))
     }
 
     async fn in_time<T>(
         &self,
         operation: Operation,
         key: Option<&Key>,
+        sent_bytes: usize,
         call: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<T> {
-        let after = self.limits.deadline(operation);
+        let after = self.limits.deadline(operation, sent_bytes);
         timeout(after, call).await.unwrap_or_else(|_elapsed| {
             let error = DeadlineExceeded { after }.error(operation.as_str());
             Err(match key {
@@ -155,7 +167,18 @@ impl Limited {
         key: &Key,
         call: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<T> {
-        let (answer, _permit) = self.bound(operation, Some(key), call).await?;
+        self.once_sent(operation, key, 0, call).await
+    }
+
+    /// The same for a call that sends so many bytes.
+    async fn once_sent<T>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        sent_bytes: usize,
+        call: impl Future<Output = StoreResult<T>> + Send,
+    ) -> StoreResult<T> {
+        let (answer, _permit) = self.bound(operation, Some(key), sent_bytes, call).await?;
         Ok(answer)
     }
 }
@@ -191,7 +214,7 @@ impl Store for Limited {
 
     async fn get(&self, key: &Key, range: ByteRange, if_match: Option<&ETag>) -> StoreResult<Download> {
         let call = self.inner.get(key, range, if_match);
-        let (Download { info, body }, permit) = self.bound(Operation::Get, Some(key), call).await?;
+        let (Download { info, body }, permit) = self.bound(Operation::Get, Some(key), 0, call).await?;
         Ok(Download { info, body: watched(body, permit, self.limits.stall) })
     }
 
@@ -202,7 +225,8 @@ impl Store for Limited {
         meta: &ObjectMeta,
         condition: &Condition,
     ) -> StoreResult<ETag> {
-        self.once(Operation::Put, key, self.inner.put(key, body, meta, condition)).await
+        let sent_bytes = body.len();
+        self.once_sent(Operation::Put, key, sent_bytes, self.inner.put(key, body, meta, condition)).await
     }
 
     async fn start_upload(&self, key: &Key, meta: &ObjectMeta) -> StoreResult<UploadId> {
@@ -216,7 +240,9 @@ impl Store for Limited {
         number: u32,
         body: Bytes,
     ) -> StoreResult<PartReceipt> {
-        self.once(Operation::PutPart, key, self.inner.put_part(key, upload, number, body)).await
+        let sent_bytes = body.len();
+        let call = self.inner.put_part(key, upload, number, body);
+        self.once_sent(Operation::PutPart, key, sent_bytes, call).await
     }
 
     async fn complete_upload(
@@ -248,13 +274,13 @@ impl Store for Limited {
     }
 
     async fn list(&self, request: &ListRequest) -> StoreResult<ListPage> {
-        let (page, _permit) = self.bound(Operation::List, None, self.inner.list(request)).await?;
+        let (page, _permit) = self.bound(Operation::List, None, 0, self.inner.list(request)).await?;
         Ok(page)
     }
 
     /// Waits for nobody: a queue of stalled downloads must not hide that the store is back.
     async fn probe(&self) -> StoreResult<()> {
-        self.in_time(Operation::Probe, None, self.inner.probe()).await
+        self.in_time(Operation::Probe, None, 0, self.inner.probe()).await
     }
 }
 
@@ -263,10 +289,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use futures::StreamExt;
 
     use super::{DeadlineExceeded, Limited, Limits};
-    use crate::clock::Clock;
+    use crate::clock::{Clock, Instant};
     use crate::object::Key;
     use crate::store::faulty::{Fault, Faults, Faulty, Rule};
     use crate::store::memory::MemoryStore;
@@ -289,6 +316,27 @@ mod tests {
         assert!(DeadlineExceeded::is_cause_of(&error), "{error}");
         faults.clear();
         store.head(&key).await.expect("the permit of the failed call is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_store_does_not_keep_an_upload_for_ever() {
+        let (store, faults, key) = limited(4).await;
+        faults.push(Rule::always(Fault::Stall));
+        let before = Instant::now();
+        let put = store.put(&key, "content".into(), &ObjectMeta::default(), &Condition::Always).await;
+        assert!(DeadlineExceeded::is_cause_of(&put.expect_err("silence is no answer")));
+        assert_eq!(before.elapsed(), Limits::default().transfer_deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_line_is_no_silence() {
+        let (store, faults, key) = limited(4).await;
+        let meta = ObjectMeta::default();
+        let body = Bytes::from(vec![0; 8 << 20]);
+        let upload = store.start_upload(&key, &meta).await.expect("begun");
+        faults.push(Rule::always(Fault::Delay(Duration::from_secs(600))));
+        store.put(&key, body.clone(), &meta, &Condition::Always).await.expect("it arrives");
+        store.put_part(&key, &upload, 1, body).await.expect("it arrives");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Servers that stall or die: every call ends, and says that the answer is unknown.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use bridgefs::clock;
@@ -7,7 +8,7 @@ use bridgefs::clock;
 use bridgefs::object::Key;
 use bridgefs::store::{ByteRange, Condition, ErrorKind, ListRequest, ObjectMeta, SharedStore};
 
-use crate::servers::{Kind, Server};
+use crate::servers::{Kind, Place, Server};
 
 /// Far longer than the deadlines in these tests, far shorter than for ever.
 const HANGS: Duration = Duration::from_secs(60);
@@ -79,4 +80,19 @@ async fn a_moto_that_stalls_or_dies_is_unavailable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_azurite_that_stalls_or_dies_is_unavailable_until_it_is_back() {
     survives(Kind::Azurite).await;
+}
+
+/// A host that hangs while it receives: its kernel takes what it has room for, and then nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stops_moving_ends_long_before_the_slowest_line_would_be_through() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+    let place = Place { url: "s3://bucket".to_owned(), options: [].into() };
+    let place = place.with("endpoint", &endpoint).with("allow_http", "true").with("skip_signature", "true");
+    let store = place.connect().shared();
+    let (key, meta) = (Key::new("a").expect("not empty"), ObjectMeta::default());
+    let put = store.put(&key, vec![0; 8 << 20].into(), &meta, &Condition::Always);
+    let error = clock::timeout(HANGS, put).await.expect("it ends").expect_err("nobody reads it");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.may_yet_happen(), "{error}");
 }

@@ -14,10 +14,9 @@ use super::failure;
 use super::sign::Signer;
 use crate::clock::{self, Instant};
 use crate::object::Key;
+use crate::store::limit::time_to_send;
 use crate::store::{ErrorKind, StoreError, StoreResult};
 
-/// The slowest upload that counts as progress, in bytes per second.
-const UPLOAD_BYTES_PER_SECOND_MIN: usize = 1 << 20;
 /// How long a server may work before it answers a completion or a copy.
 const WORK_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -106,9 +105,11 @@ impl Request {
         }
     }
 
+    /// When an answer must have begun. The client takes a body whole, so nothing is seen here of its way. A line
+    /// on which nothing moves is ended by the kernel (reqwest sets `TCP_USER_TIMEOUT` to 30 s); this is for a
+    /// server that takes everything and says nothing.
     fn deadline(&self, stall: Duration) -> Duration {
-        let sending = Duration::from_secs((self.body.len() / UPLOAD_BYTES_PER_SECOND_MIN) as u64);
-        self.silence(stall) + sending
+        self.silence(stall) + time_to_send(self.body.len())
     }
 
     fn span(&self, store: &str) -> tracing::Span {
@@ -204,16 +205,60 @@ mod tests {
 
     use bytes::Bytes;
     use http::Method;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::Request;
-    use crate::store::ErrorKind;
+    use crate::clock::sleep;
+    use crate::object::Key;
+    use crate::store::remote::RemoteStore;
+    use crate::store::{Condition, ErrorKind, ObjectMeta, SharedStore};
+
+    /// A store at the end of a line, which says that it is dead when it is silent for so long.
+    async fn store(stall: &str) -> (SharedStore, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let options = [
+            ("endpoint", &*endpoint),
+            ("allow_http", "true"),
+            ("skip_signature", "true"),
+            ("stall_timeout", stall),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let store = RemoteStore::connect("s3", "s3://bucket", &options.into()).expect("valid options");
+        (store.shared(), listener)
+    }
+
+    #[tokio::test]
+    async fn an_upload_on_a_slow_line_arrives() {
+        const SENT_BYTES: usize = 800_000;
+        let (store, listener) = store("300ms").await;
+        let slow = async {
+            let (mut line, _) = listener.accept().await.expect("a connection");
+            let mut piece = vec![0; 64 << 10];
+            let mut received = 0;
+            while received < SENT_BYTES {
+                let read = line.read(&mut piece).await.expect("it is still open");
+                assert!(read > 0, "it was closed after {received} bytes");
+                received += read;
+                sleep(Duration::from_millis(100)).await;
+            }
+            let answer = b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\n\r\n";
+            line.write_all(answer).await.expect("it is still open");
+        };
+        let (key, meta) = (Key::new("a").expect("a key"), ObjectMeta::default());
+        let put = store.put(&key, vec![0; SENT_BYTES].into(), &meta, &Condition::Always);
+        let (sent, ()) = tokio::join!(put, slow);
+        assert_eq!(sent.expect("it arrives").as_str(), "1");
+    }
 
     #[test]
     fn an_upload_is_given_time_for_its_bytes() {
         let stall = Duration::from_secs(3);
         let put = |bytes| Request::new("put", Method::PUT, String::new()).body(Bytes::from(vec![0; bytes]));
         assert_eq!(put(0).deadline(stall), stall);
-        assert_eq!(put(8 << 20).deadline(stall), Duration::from_secs(11));
+        assert_eq!(put(4 << 10).deadline(stall), stall, "a small one is a call like others");
+        assert_eq!(put(8 << 20).deadline(stall), stall + Duration::from_secs(1024));
         assert_eq!(put(0).patient().deadline(stall), Duration::from_secs(60));
     }
 
