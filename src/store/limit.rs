@@ -39,22 +39,27 @@ pub struct Limits {
     pub queue_wait: Duration,
     /// How long a call without content may take.
     pub call_deadline: Duration,
-    /// How long a call may take that sends content or lets the store move it (put, part, copy, completion), beside
-    /// the time for the bytes that it sends.
+    /// How long a call may take that sends content (put, part), beside the time for its bytes.
     pub transfer_deadline: Duration,
+    /// How long a call may take that lets the store move content (completion, copy, change of metadata). That may
+    /// be terabytes, of which nothing is seen from here: each request of it is bounded by who sends it, and this
+    /// is only so that what hangs for ever comes to an end.
+    pub work_deadline: Duration,
     /// How long a download may be silent between two pieces.
     pub stall: Duration,
 }
 
 impl Default for Limits {
-    /// 64 in flight; 10 s of queue; 3 s for an answer; 60 s and more for a transfer; 3 s of silence. A read that
-    /// meets a dead store waits for one answer and one probe at most, which together stay under 5 s.
+    /// 64 in flight; 10 s of queue; 3 s for an answer; 60 s and more for a transfer; a day for what the store
+    /// does itself; 3 s of silence. A read that meets a dead store waits for one answer and one probe at most,
+    /// which together stay under 5 s.
     fn default() -> Limits {
         Limits {
             requests_in_flight: 64,
             queue_wait: Duration::from_secs(10),
             call_deadline: Duration::from_secs(3),
             transfer_deadline: Duration::from_secs(60),
+            work_deadline: Duration::from_secs(24 * 60 * 60),
             stall: Duration::from_secs(3),
         }
     }
@@ -63,14 +68,12 @@ impl Default for Limits {
 impl Limits {
     fn deadline(&self, operation: Operation, sent_bytes: usize) -> Duration {
         match operation {
-            Operation::Put | Operation::PutPart | Operation::CompleteUpload | Operation::Copy => {
-                self.transfer_deadline + time_to_send(sent_bytes)
-            }
+            Operation::Put | Operation::PutPart => self.transfer_deadline + time_to_send(sent_bytes),
+            Operation::CompleteUpload | Operation::Copy | Operation::SetMeta => self.work_deadline,
             Operation::Head
             | Operation::Get
             | Operation::StartUpload
             | Operation::AbortUpload
-            | Operation::SetMeta
             | Operation::Delete
             | Operation::List
             | Operation::Probe => self.call_deadline,
@@ -337,6 +340,19 @@ mod tests {
         faults.push(Rule::always(Fault::Delay(Duration::from_secs(600))));
         store.put(&key, body.clone(), &meta, &Condition::Always).await.expect("it arrives");
         store.put_part(&key, &upload, 1, body).await.expect("it arrives");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_moves_itself_takes_as_long_as_it_takes() {
+        let (store, faults, key) = limited(4).await;
+        let (other, meta) = (Key::new("b").expect("a key"), ObjectMeta::default());
+        let etag = store.head(&key).await.expect("there").etag;
+        let upload = store.start_upload(&other, &meta).await.expect("begun");
+        let part = store.put_part(&other, &upload, 1, "x".into()).await.expect("sent");
+        faults.push(Rule::always(Fault::Delay(Duration::from_secs(6 * 3600))));
+        store.copy(&key, &etag, &other, &Condition::Always).await.expect("copied");
+        store.set_meta(&key, &etag, &meta).await.expect("changed");
+        store.complete_upload(&other, &upload, &[part], &meta, &Condition::Always).await.expect("assembled");
     }
 
     #[tokio::test(start_paused = true)]
