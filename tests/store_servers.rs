@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "store_servers/copies.rs"]
+mod copies;
 #[path = "store_servers/faults.rs"]
 mod faults;
 #[path = "store_servers/google.rs"]

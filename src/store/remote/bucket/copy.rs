@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use http::Method;
+use tokio::runtime::Handle;
 
 use super::flavor::Header;
 use super::objects::Seen;
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
+use crate::store::remote::request::{Request, Wire};
 use crate::store::remote::{encode, xml};
 use crate::store::{
-    Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store as _, StoreError, StoreResult, UploadId,
+    Condition, ErrorKind, ObjectInfo, ObjectMeta, PartReceipt, Store as _, StoreError, StoreResult,
 };
 
 /// The largest object that S3 copies in one request.
@@ -155,6 +157,8 @@ impl Bucket {
     ) -> StoreResult<ETag> {
         let Seen { info, named_again } = seen;
         let upload = self.initiate(operation, to, &info.meta, named_again).await?;
+        let unfinished =
+            Unfinished { wire: self.wire.clone(), abort: Some(self.abort_request(to, &upload)?) };
         let mut parts = Vec::new();
         let part_bytes = COPY_PART_BYTES.max(info.size.div_ceil(PARTS_MAX));
         let mut start = 0;
@@ -166,27 +170,37 @@ impl Bucket {
             let request = request
                 .headers(self.copy_source(from, &info.etag))
                 .header("x-amz-copy-source-range", &format!("bytes={start}-{}", end - 1));
-            let copied = async { self.wire.send(request).await?.into_document::<xml::Tagged>().await };
-            match copied.await {
-                Ok(copied) => {
-                    parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() });
-                }
-                Err(error) => return Err(self.give_up(to, &upload, error).await),
-            }
+            let copied: xml::Tagged = self.wire.send(request).await?.into_document().await?;
+            parts.push(PartReceipt { number, tag: ETag::new(&copied.etag).as_str().to_owned() });
             start = end;
         }
-        match self.complete(operation, to, &upload, &parts, condition).await {
-            Ok(etag) => Ok(etag),
-            Err(error) => Err(self.give_up(to, &upload, error).await),
-        }
+        let etag = self.complete(operation, to, &upload, &parts, condition).await?;
+        unfinished.finish();
+        Ok(etag)
     }
+}
 
-    /// Parts of a copy that failed cost money until they are removed. The copy's own error is the one to
-    /// report; a removal that fails too is left to the bucket's lifecycle rule.
-    async fn give_up(&self, to: &Key, upload: &UploadId, error: StoreError) -> StoreError {
-        if let Err(left) = self.abort(to, upload).await {
-            tracing::warn!(error = %left, "the parts of a failed copy stay in the bucket");
-        }
-        error
+/// The upload of a copy, whose parts cost money until they are removed. Dropped, because the copy failed or
+/// nobody waits for it any more, it is aborted. If that fails too, it is left to the bucket's lifecycle rule.
+struct Unfinished {
+    wire: Wire,
+    abort: Option<Request>,
+}
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.abort = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let (Some(abort), Ok(runtime)) = (self.abort.take(), Handle::try_current()) else { return };
+        let wire = self.wire.clone();
+        runtime.spawn(async move {
+            if let Err(error) = wire.send(abort).await {
+                tracing::warn!(%error, "the parts of a failed copy stay in the bucket");
+            }
+        });
     }
 }

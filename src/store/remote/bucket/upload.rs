@@ -10,6 +10,7 @@ use super::objects::{missing_is_no_match, with_md5};
 use super::{Bucket, Flavor};
 use crate::object::{ETag, Key};
 use crate::store::remote::Checksums;
+use crate::store::remote::request::Request;
 use crate::store::remote::xml;
 use crate::store::{Condition, ObjectMeta, PartReceipt, StoreResult, UploadId};
 
@@ -79,8 +80,11 @@ impl Bucket {
     }
 
     pub(super) async fn abort(&self, key: &Key, upload: &UploadId) -> StoreResult<()> {
-        let request = self.on_object("abort_upload", Method::DELETE, key, &[("uploadId", &upload.0)])?;
-        self.wire.send(request).await.map(drop)
+        self.wire.send(self.abort_request(key, upload)?).await.map(drop)
+    }
+
+    pub(super) fn abort_request(&self, key: &Key, upload: &UploadId) -> StoreResult<Request> {
+        self.on_object("abort_upload", Method::DELETE, key, &[("uploadId", &upload.0)])
     }
 }
 
