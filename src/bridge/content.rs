@@ -143,9 +143,13 @@ impl Bridge {
         }
     }
 
-    /// Asks the preferred store that has the version what it has now. What cannot be asked is left as it
-    /// is known: a read is still checked against the receipt.
+    /// Asks the preferred store that has the version what it has now, and for what is unproven the one that knows every
+    /// name. What cannot be asked is left as it is known: a read is still checked against the receipt.
     pub(crate) async fn look_again(&self, node: Node) -> BridgeResult<Node> {
+        if node.origin == Origin::Unproven {
+            self.prove(&node).await?;
+            return blocking(|| self.ledger.named(node.link))?.ok_or_else(gone);
+        }
         let Some(key) = blocking(|| self.ledger.key_of(node.link))? else { return Ok(node) };
         let replicas = blocking(|| self.ledger.replicas(node.link))?;
         let routing = self.routing(Some(&key));
@@ -166,16 +170,11 @@ impl Bridge {
         if info.etag != replica.receipt.etag && !replica.receipt.etag.as_str().is_empty() {
             return self.changed_outside(node, side, replica, &info).await;
         }
-        // Any replica has the attributes; that a name is there at all only the authority can confirm.
-        let origin = match node.origin {
-            Origin::Unproven if side != routing.authority => Origin::Unproven,
-            Origin::Unproven | Origin::Listed | Origin::Read | Origin::Mount => Origin::Read,
-        };
         // A symbolic link is only one with its target.
         let Ok(object) = self.found_with_target(side, &replica.receipt.key, &info).await else {
             return Ok(node);
         };
-        let on = FoundOn { side, origin, now: self.clock.now() };
+        let on = FoundOn { side, origin: Origin::Read, now: self.clock.now() };
         Ok(self.ledger.looked_at(node.link, object, on).await?.unwrap_or(node))
     }
 

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
-use crate::bridge::{
-    Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Counts, Routing, UnprovenReads, blocking,
-};
+use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Coherence, Routing, blocking};
 use crate::ledger::{FindingKind, Found, FoundKind, FoundObject, FoundOn, NewFinding, Node, Origin};
 use crate::object::{Attrs, Digest, Ino, Key, Kind, NanoTime, OWN_PREFIX, Position, Side, Xattrs};
 use crate::store::{
@@ -67,7 +65,7 @@ impl Discovery {
 }
 
 /// What one store says of one name.
-enum Sight {
+pub(super) enum Sight {
     Absent,
     Present(Found),
 }
@@ -85,7 +83,9 @@ enum Known {
 impl Bridge {
     /// The node under a name. `Ok(None)` is a positive absence; what cannot be known is an error.
     pub async fn lookup(&self, parent: Ino, name: &str) -> BridgeResult<Option<Node>> {
-        if let Some(node) = blocking(|| self.ledger.child(parent, name))? {
+        if let Some(node) = blocking(|| self.ledger.child(parent, name))?
+            && (node.origin != Origin::Unproven || !self.prove(&node).await?)
+        {
             return Ok(Some(node));
         }
         loop {
@@ -131,7 +131,7 @@ impl Bridge {
     pub async fn list(&self, dir: Ino, after: Position, limit: usize) -> BridgeResult<Vec<Node>> {
         loop {
             let directory = self.directory(dir)?;
-            let nodes = blocking(|| self.ledger.children(dir, after, limit))?;
+            let nodes = self.children(dir, after, limit).await?;
             if !nodes.is_empty() || self.knows_all(&directory) {
                 return Ok(nodes);
             }
@@ -148,7 +148,7 @@ impl Bridge {
             }
             let mut after = Position::START;
             loop {
-                let children = blocking(|| self.ledger.children(dir, after, 1000))?;
+                let children = self.children(dir, after, 1000).await?;
                 let Some(last) = children.last() else { break };
                 after = last.position;
                 todo.extend(children.iter().filter(|c| c.kind == Kind::Directory).map(|c| c.ino));
@@ -203,33 +203,8 @@ impl Bridge {
         Ok(nodes.into_iter().next())
     }
 
-    /// The authority cannot be asked. If history is proven to be on both, the other store is as good; if
-    /// not, it may show an object (unproven, if allowed), but its "absent" means nothing.
-    async fn sight_elsewhere(
-        &self,
-        routing: &Routing,
-        name: &str,
-        key: &Key,
-        error: StoreError,
-    ) -> BridgeResult<(Side, Origin, Sight)> {
-        let other = routing.authority.other();
-        let unknown = BridgeError::from_store(routing.authority, error).on(key);
-        let allowed = self.settings.unproven_reads == UnprovenReads::Allow;
-        if !routing.history_on_both && !allowed {
-            return Err(unknown);
-        }
-        match self.sight(other, name, key).await {
-            Ok(sight) if routing.history_on_both => Ok((other, Origin::Read, sight)),
-            Ok(Sight::Present(found)) => {
-                Counts::bump(&self.counts.unproven_reads);
-                Ok((other, Origin::Unproven, Sight::Present(found)))
-            }
-            Ok(Sight::Absent) | Err(_) => Err(unknown),
-        }
-    }
-
     /// What one store has under a name: an object, or keys below it, in which case it is a directory.
-    async fn sight(&self, side: Side, name: &str, key: &Key) -> Result<Sight, StoreError> {
+    pub(super) async fn sight(&self, side: Side, name: &str, key: &Key) -> Result<Sight, StoreError> {
         let (object, below) = tokio::join!(self.head_visible(side, key), self.any_below(side, key));
         let what = if below? {
             FoundKind::Directory

@@ -5,6 +5,7 @@
 //! | [`router`] | slices and stages to routes; which replicas may serve a read |
 //! | `names` | create, remove, rename, attributes: one ledger transaction each |
 //! | `discover` | names that the ledger does not know: lookup and listing, three-valued |
+//! | `unproven` | what only one store could show, until the one that knows the names answers |
 //! | `content` | open, read: blocks through the cache, from the store that has the version |
 //! | `fetch` | one block from one of the stores: order, checks, fallback |
 //! | `access` | reads that are noted |
@@ -44,6 +45,7 @@ mod router;
 mod settings;
 mod staging;
 mod status;
+mod unproven;
 mod xattrs;
 
 pub use change::Change;

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, Content, blocking, router};
 use crate::cache::{Fill, Lease, Promotion, Snapshot};
 use crate::clock::Instant;
-use crate::ledger::{Commit, Node};
+use crate::ledger::{Commit, Node, Origin};
 use crate::object::{BLOCK_BYTES, ContentDigest, Ino, LinkId, NanoTime, Side, Version};
 
 /// Blocks fetched at once while content is brought in.
@@ -270,6 +270,7 @@ impl Bridge {
     /// The first `keep` bytes of a content, on the local disk.
     async fn fill(&self, content: &Content, keep: u64, at_limit: AtLimit) -> BridgeResult<Fill> {
         self.read_attrs(content.ino()).await?;
+        self.require_proven(content)?;
         let keep = keep.min(content.size());
         self.reserve(keep, at_limit).await?;
         let fill = blocking(|| self.cache.begin_fill(content.ino(), keep)).map_err(failed_write)?;
@@ -282,6 +283,22 @@ impl Bridge {
         });
         stream::iter(spans).buffer_unordered(FILL_AHEAD).try_collect::<Vec<()>>().await?;
         Ok(fill)
+    }
+
+    /// What was opened unproven and turned out to be something else is still read, but no change is made of it. What was
+    /// removed through the mount meanwhile is still itself.
+    fn require_proven(&self, content: &Content) -> BridgeResult<()> {
+        if content.node.origin != Origin::Unproven {
+            return Ok(());
+        }
+        match blocking(|| self.ledger.node(content.ino()))? {
+            Some(node) if node.version == content.version() => Ok(()),
+            None if self.replicator.held(content.ino()).is_some() => Ok(()),
+            Some(_) | None => {
+                let detail = "the store that knows this name answers again and has something else under it: open it anew";
+                Err(BridgeError::new(BridgeErrorKind::Stale, detail))
+            }
+        }
     }
 
     /// What was brought in whole is noted, so that it can be let go of if nobody changes it.

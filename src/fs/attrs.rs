@@ -8,7 +8,7 @@ use super::open::{Access, Opened, Pages, Truncate};
 use super::orphans::Orphan;
 use super::{Caller, Fs, FsError, FsResult};
 use crate::cache::Lease;
-use crate::ledger::{AttrChange, Node};
+use crate::ledger::{AttrChange, Node, Origin};
 use crate::object::{CAPABILITY, Ino, Kind, NanoTime, Privileges};
 
 /// The unit of `st_blocks`, in bytes.
@@ -41,6 +41,8 @@ pub struct FileInfo {
     /// Names: 0 once it is removed. Of a directory, the directories in it and 2; or 1, which means "not
     /// counted", while not all of them are known.
     pub nlink: u32,
+    /// It may be something else, or nothing, as soon as a store answers again: not to be believed without asking.
+    pub is_unproven: bool,
 }
 
 impl FileInfo {
@@ -59,6 +61,7 @@ impl FileInfo {
             mtime: node.attrs.mtime,
             ctime: node.ctime,
             nlink,
+            is_unproven: node.origin == Origin::Unproven,
         }
     }
 }
@@ -107,7 +110,7 @@ impl Fs {
         let state = inode.state.read().await;
         let node = match &state.orphan {
             Some(orphan) => orphan.node.clone(),
-            None => self.node(ino).await?,
+            None => self.node_or_pinned(ino, &state.content).await?,
         };
         let mut info = overlay(&node, &state);
         if node.kind.is_directory() && state.orphan.is_none() {
@@ -131,6 +134,15 @@ impl Fs {
             return self.getattr(node.ino).await;
         }
         Ok(FileInfo::of(node))
+    }
+
+    /// A file that turned out not to be there, without anybody removing it, is for who has it open what it was then.
+    async fn node_or_pinned(&self, ino: Ino, content: &ContentState) -> FsResult<Node> {
+        match (self.ask(self.bridge.node(ino)).await?, content) {
+            (Some(node), _) => Ok(node),
+            (None, ContentState::Clean(content)) => Ok((*content.node).clone()),
+            (None, ContentState::Idle | ContentState::Staged(_)) => Err(FsError::not_found("it is gone")),
+        }
     }
 
     pub(super) async fn node(&self, ino: Ino) -> FsResult<Node> {

@@ -4,8 +4,8 @@ use super::replicas::{self, occupant};
 use super::tombstones::{exists, is_covered};
 use super::transaction::Tx;
 use super::{
-    Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId, contents, nodes,
-    paths, receipts, xattrs,
+    FindingKind, Found, FoundKind, FoundObject, FoundOn, Ledger, LedgerResult, Node, Origin, ScanId,
+    contents, findings, intents, nodes, paths, receipts, tree, xattrs,
 };
 use crate::object::{Attrs, Ino, Kind, LinkId, Position, Side, Version};
 
@@ -22,7 +22,8 @@ struct Adoption {
 impl Ledger {
     /// Lazy. Takes in what `scan` found directly below `dir`: a name that is not in the ledger becomes a
     /// node of version 1 with its replica, unless it is hidden or was removed since the scan began. What
-    /// is in the ledger stays as it is, but for attributes that are now read and were only listed before.
+    /// is in the ledger stays as it is, but for attributes that are now read and were only listed before, and for
+    /// what was unproven: that becomes what is found.
     /// Answers the node that stands under each name that is not hidden, in the order found. A found
     /// directory gets mode and owner of `dir`. Errors: `NotFound`, `NotADirectory`.
     pub async fn adopt(
@@ -63,12 +64,26 @@ impl Ledger {
         })
         .await
     }
+
+    /// Lazy. The store that knows every name does not have this one, which was unproven: it leaves the tree. No deletion
+    /// is noted, and what another store has under it stays there. What is not unproven any more stays, and a directory in
+    /// which something stands. Answers what the name stands for then.
+    pub async fn disown(&self, name: LinkId) -> LedgerResult<Option<Node>> {
+        self.lazy(move |tx| match nodes::named(tx.conn, name)? {
+            Some(node) => Ok((!disown(tx, &node)?).then_some(node)),
+            None => Ok(None),
+        })
+        .await
+    }
 }
 
 impl Adoption {
     fn take(&self, tx: &mut Tx<'_>, found: &Found) -> LedgerResult<Option<Node>> {
         let hidden = self.is_hidden(tx, found)?;
         match (nodes::child(tx.conn, self.dir.ino, &found.name)?, hidden) {
+            (Some(node), _) if node.origin == Origin::Unproven && self.on.origin == Origin::Read => {
+                if hidden { Ok(Some(node)) } else { self.prove(tx, node, found).map(Some) }
+            }
             // What is hidden is another object; the node's own one, known by its tag, may stand elsewhere.
             (Some(node), _) => match &found.what {
                 FoundKind::Object(object) => upgrade(tx, node, object, self.on).map(Some),
@@ -76,6 +91,25 @@ impl Adoption {
             },
             (None, true) => Ok(None),
             (None, false) => self.insert(tx, found).map(Some),
+        }
+    }
+
+    /// What the store that knows every name has in place of what was unproven.
+    fn prove(&self, tx: &mut Tx<'_>, node: Node, found: &Found) -> LedgerResult<Node> {
+        match &found.what {
+            FoundKind::Object(object) if !node.kind.is_directory() => upgrade(tx, node, object, self.on),
+            FoundKind::Directory if node.kind.is_directory() => {
+                let proven = Node { origin: Origin::Read, checked_at: self.on.now, ..node };
+                nodes::update(tx.conn, &proven)?;
+                Ok(proven)
+            }
+            FoundKind::Object(_) | FoundKind::Directory => {
+                if disown(tx, &node)? {
+                    self.insert(tx, found)
+                } else {
+                    Ok(node)
+                }
+            }
         }
     }
 
@@ -144,14 +178,21 @@ impl Adoption {
 }
 
 /// Attributes that were defaults are replaced by those that were read, if they are those of the very
-/// object that the ledger knows.
+/// object that the ledger knows. What was unproven becomes the object that is found, whichever it is.
 fn upgrade(tx: &mut Tx<'_>, mut node: Node, object: &FoundObject, on: FoundOn) -> LedgerResult<Node> {
     let guessed = match node.origin {
         Origin::Listed | Origin::Unproven => node.kind != Kind::Directory,
         Origin::Mount | Origin::Read => false,
     };
-    if on.origin != Origin::Read || !guessed || !is_same(tx, &node, object, on.side)? {
+    if on.origin != Origin::Read || !guessed {
         return Ok(node);
+    }
+    let was_unproven = node.origin == Origin::Unproven;
+    if !is_same(tx, &node, object, on.side)? {
+        if !was_unproven {
+            return Ok(node);
+        }
+        supersede(tx, &mut node, object, on.side.other())?;
     }
     node.kind = object.kind;
     node.target.clone_from(&object.target);
@@ -164,6 +205,9 @@ fn upgrade(tx: &mut Tx<'_>, mut node: Node, object: &FoundObject, on: FoundOn) -
     node.origin = Origin::Read;
     node.checked_at = on.now;
     nodes::update(tx.conn, &node)?;
+    if was_unproven {
+        replicas::put(tx.conn, on.side, &receipts::found_row(&node, object, on.now))?;
+    }
     if let Some(digest) = &object.digest
         && contents::digest(tx.conn, node.link, node.version)?.is_none()
     {
@@ -172,9 +216,46 @@ fn upgrade(tx: &mut Tx<'_>, mut node: Node, object: &FoundObject, on: FoundOn) -
     Ok(node)
 }
 
+/// What is found is another content than what was unproven: a version of its own, of which the other store has
+/// nothing. What that one has is left alone, as anything that it holds and nobody asked for.
+fn supersede(tx: &mut Tx<'_>, node: &mut Node, object: &FoundObject, other: Side) -> LedgerResult<()> {
+    replicas::delete(tx.conn, node.link, other)?;
+    if intents::delete(tx.conn, node.link, other)? {
+        let key = paths::key_in_tree(tx.conn, node.link)?;
+        findings::close(tx.conn, FindingKind::Blocked, other, Some(key.as_str()))?;
+    }
+    node.version = node.version.next();
+    node.size = object.size;
+    Ok(())
+}
+
+/// Whether an unproven name could be and was taken out of the tree.
+fn disown(tx: &mut Tx<'_>, node: &Node) -> LedgerResult<bool> {
+    if node.origin != Origin::Unproven || nodes::has_children(tx.conn, node.ino)? {
+        return Ok(false);
+    }
+    let key = paths::key_in_tree(tx.conn, node.link)?;
+    tree::take_out(tx, node, &key, tx.now)?;
+    Ok(true)
+}
+
+/// The mount did something to an unproven name or directory, so it is there whatever a store says; of an object the
+/// attributes are still to be read.
+pub(super) fn vouched_for(node: Node) -> Node {
+    match node.origin {
+        Origin::Unproven => Node { origin: Origin::Listed, ..node },
+        Origin::Mount | Origin::Listed | Origin::Read => node,
+    }
+}
+
+/// Of what is unproven it takes a digest: two contents of one length would be mixed, block by block.
 fn is_same(tx: &Tx<'_>, node: &Node, object: &FoundObject, side: Side) -> LedgerResult<bool> {
     Ok(match replicas::find(tx.conn, node.link, side)? {
         Some(row) => row.etag == object.etag,
+        None if node.origin == Origin::Unproven => {
+            let known = contents::digest(tx.conn, node.link, node.version)?;
+            known.is_some() && known == object.digest && node.size == object.size
+        }
         None => node.version == Version::FIRST && node.size == object.size,
     })
 }

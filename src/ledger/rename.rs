@@ -1,6 +1,7 @@
 //! Rename: one transaction of the tree. The stores follow by intents; until they have, a replica's row
 //! says under which older key the object stands (LESSONS A6, B13).
 
+use super::adopt::vouched_for;
 use super::intents::want;
 use super::replicas;
 use super::tombstones::{self, bury, bury_prefix, state_on, uncover};
@@ -145,6 +146,9 @@ fn rekey(tx: &mut Tx<'_>, top: &Node, old_top: &Key, new_top: &Key, plan: &Move)
     let mut left = Vec::new();
     for leaf in paths::leaves(tx.conn, top)? {
         let node = nodes::required_name(tx.conn, leaf.link)?;
+        if node.origin == Origin::Unproven {
+            nodes::update(tx.conn, &vouched_for(node.clone()))?;
+        }
         let old = extended(old_top, &leaf.rest);
         let new = extended(new_top, &leaf.rest);
         tx.scans.removed(old.as_str());
@@ -217,7 +221,7 @@ fn leave_directory(tx: &mut Tx<'_>, moved: &Node, old: &Key, new: &Key, now: Nan
 fn arrive(tx: &mut Tx<'_>, plan: &Move, link: LinkId) -> LedgerResult<Node> {
     nodes::touch(tx.conn, plan.from.parent, plan.now)?;
     nodes::touch(tx.conn, plan.to.parent, plan.now)?;
-    let mut node = nodes::required_name(tx.conn, link)?;
+    let mut node = vouched_for(nodes::required_name(tx.conn, link)?);
     node.ctime = plan.now;
     nodes::update(tx.conn, &node)?;
     Ok(node)

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::adopt::vouched_for;
 use super::replicas::{self, ReplicaRow};
 use super::tombstones::{bury, bury_prefix, note_last, state_on, uncover};
 use super::transaction::Tx;
@@ -183,12 +184,8 @@ fn set_attrs(tx: &mut Tx<'_>, ino: Ino, change: AttrChange) -> LedgerResult<Node
 
 /// Writes a node whose attributes were set at `now`; if they differ from before and a store may have the
 /// node, the stores are to be brought to them.
-pub(super) fn attrs_changed(
-    tx: &mut Tx<'_>,
-    mut node: Node,
-    differ: bool,
-    now: NanoTime,
-) -> LedgerResult<Node> {
+pub(super) fn attrs_changed(tx: &mut Tx<'_>, node: Node, differ: bool, now: NanoTime) -> LedgerResult<Node> {
+    let mut node = vouched_for(node);
     let stale = differ && !node.kind.is_directory() && node.version > Version::UNCOMMITTED;
     node.ctime = now;
     if stale {

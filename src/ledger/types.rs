@@ -56,7 +56,8 @@ pub enum Origin {
     Listed,
     /// Found, and its metadata read.
     Read,
-    /// Found on the store that is not preferred while the preferred one could not be asked.
+    /// Found on one store while the one that knows every name could not be asked: nothing of it is changed through the
+    /// mount but its name, and it is what that store says as soon as it answers.
     Unproven,
 }
 

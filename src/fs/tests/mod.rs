@@ -13,5 +13,6 @@ mod ranges;
 mod rig;
 mod stores;
 mod tree;
+mod unproven;
 mod waiting;
 mod xattrs;
