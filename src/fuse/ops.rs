@@ -142,7 +142,7 @@ impl Filesystem for Adapter {
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (fs, ttl) = (self.fs(), self.ttl);
         let work = async move { Ok(fs.getattr(Ino(ino.0)).await?) };
-        self.serve("getattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
+        self.serve("getattr", reply, work, move |reply, info| replies::attributes(reply, ttl, &info));
     }
 
     fn setattr(
@@ -182,7 +182,7 @@ impl Filesystem for Adapter {
             }
             Ok(changed?)
         };
-        self.serve("setattr", reply, work, move |reply, info| reply.attr(&ttl, &replies::attr(&info)));
+        self.serve("setattr", reply, work, move |reply, info| replies::attributes(reply, ttl, &info));
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {

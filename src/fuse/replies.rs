@@ -83,8 +83,17 @@ pub(super) fn attr(info: &FileInfo) -> FileAttr {
     }
 }
 
+/// How long the kernel believes it without asking.
+fn believed(ttl: Duration, info: &FileInfo) -> Duration {
+    if info.is_unproven { Duration::ZERO } else { ttl }
+}
+
 pub(super) fn entry(reply: ReplyEntry, ttl: Duration, info: &FileInfo) {
-    reply.entry(&ttl, &attr(info), GENERATION);
+    reply.entry(&believed(ttl, info), &attr(info), GENERATION);
+}
+
+pub(super) fn attributes(reply: ReplyAttr, ttl: Duration, info: &FileInfo) {
+    reply.attr(&believed(ttl, info), &attr(info));
 }
 
 /// Without `keep_pages` the kernel drops what it kept from an earlier open, after the answer, when others may be writing.
@@ -131,6 +140,7 @@ impl Entries for ReplyDirectory {
 impl Entries for ReplyDirectoryPlus {
     fn push(&mut self, entry: &DirEntry, ttl: Duration) -> bool {
         let ino = INodeNo(entry.info.ino.0);
+        let ttl = believed(ttl, &entry.info);
         self.add(ino, entry.next, &*entry.name, &ttl, &attr(&entry.info), GENERATION)
     }
 

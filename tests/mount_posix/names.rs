@@ -1,16 +1,18 @@
 //! Names, directories and attributes through the kernel.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
+use bridgefs::clock::sleep;
 use bridgefs::fuse::{MountError, MountOptions, Unmount, mount};
 use bridgefs::object::{Key, Side};
 use bridgefs::stage::Stage;
-use bridgefs::store::Store;
+use bridgefs::store::{ObjectMeta, Store};
 
 use crate::rig::Rig;
 
@@ -260,4 +262,30 @@ fn between_slices_that_are_moved_apart_a_directory_and_an_exchange_are_exdev_and
     rig.shell("mv here/d apart/ && [ ! -e here/d ] && [ $(cat apart/d/x) = x ]");
     fs::rename(rig.at("here/f"), rig.at("apart/f")).expect("renamed");
     assert_eq!(fs::read(rig.at("apart/f")).expect("there"), b"f\n");
+}
+
+#[test]
+fn a_name_that_only_one_store_could_show_is_asked_for_again_as_soon_as_the_other_answers() {
+    let rig = Rig::over(["d/other".to_owned(), "d/f".to_owned()].into_iter());
+    for key in ["d/f", "d/gone"] {
+        rig.stores.new.bypass_put(&Key::new(key).expect("a key"), &b"stale"[..], ObjectMeta::default());
+    }
+    assert!(rig.at("d").is_dir());
+    rig.faults.old.down();
+    for name in ["d/f", "d/gone"] {
+        assert_eq!(fs::read(rig.at(name)).expect("shown"), b"stale");
+    }
+    rig.faults.old.up();
+    // The breaker finds out by itself; the kernel would believe what it was told for much longer.
+    let is_asked = (0..200).any(|_| {
+        rig.runtime.block_on(sleep(Duration::from_millis(100)));
+        fs::metadata(rig.at("d/f")).expect("there").len() == 1
+    });
+    assert!(is_asked, "within 20 seconds");
+    fs::set_permissions(rig.at("d/f"), Permissions::from_mode(0o600)).expect("changed");
+    assert_eq!(errno(fs::metadata(rig.at("d/gone"))), Some(libc::ENOENT));
+    let mut names: Vec<_> =
+        fs::read_dir(rig.at("d")).expect("read").map(|e| e.expect("read").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["f", "other"]);
 }
