@@ -128,6 +128,9 @@ async fn what_the_store_that_knows_the_names_has_otherwise_is_what_the_file_is()
         assert_eq!(write(&rig, handle).await, None);
         rig.close(handle).await;
         assert_eq!(rig.stored("f").await.as_deref(), Some(&b"What old has"[..]));
+        let on_new = rig.stores.new.snapshot().into_iter();
+        let kept: Vec<_> = on_new.filter(|(key, _)| key.as_str().contains("-kept-")).collect();
+        assert_eq!((kept.len(), &kept[0].1.0[..]), (1, shown), "what is written over is kept aside");
     }
 }
 
@@ -249,4 +252,36 @@ async fn what_was_renamed_before_the_store_answered_again_is_the_mount_s_and_sta
         assert_eq!(has(Side::Old), stage != Stage::Complete, "{stage}");
         assert_eq!(has(Side::New), stage != Stage::Off, "{stage}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_it_open_when_it_is_removed_reads_it_to_the_end() {
+    let rig = Rig::new().await;
+    put_bare(&rig, Side::New, "f", STALE).await;
+    let ino = found(&rig, "f").await.ino;
+    let open = rig.open(ino, Access::Read).await;
+    rig.fs.unlink(Ino::ROOT, "f").await.expect("removed");
+    back(&rig).await;
+    rig.drain().await;
+    assert_eq!(rig.read(open).await, STALE);
+    rig.close(open).await;
+    assert!(lookup(&rig, "f").await.is_none());
+    assert_eq!(held(&rig, Side::New, "f"), None, "whoever removes a name removes what it shows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_other_store_lost_meanwhile_is_not_asked_of_it_again() {
+    let rig = Rig::new().await;
+    put_bare(&rig, Side::Old, "f", TRUE).await;
+    put_bare(&rig, Side::New, "f", STALE).await;
+    let ino = found(&rig, "f").await.ino;
+    assert!(rig.stores.new.bypass_delete(&Key::new("f").expect("a key")));
+    let open = rig.open(ino, Access::Read).await;
+    let read = rig.fs.read(open, 0, 100).await.expect_err("nowhere");
+    assert_eq!(read.bridge_kind(), Some(BridgeErrorKind::Stale));
+    rig.close(open).await;
+    back(&rig).await;
+    assert_eq!(rig.content(ino).await, TRUE);
+    let left = rig.bridge.left().expect("read");
+    assert_eq!((left.pending, left.blocked), (0, 0));
 }
