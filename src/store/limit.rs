@@ -18,11 +18,11 @@ use super::{
     Body, ByteRange, Capabilities, Condition, Download, ErrorKind, ListPage, ListRequest, ObjectInfo,
     ObjectMeta, PartReceipt, SharedStore, Store, StoreError, StoreResult, UploadId,
 };
-use crate::clock::timeout;
+use crate::clock::{sleep, timeout};
 use crate::object::{ETag, Key};
 
 /// The slowest upload that is waited for: sixteen side by side, which is what a lane sends, on a line of 1 Mbit/s.
-/// A line that does not move at all is found by the kernel long before.
+/// A store that is dead is found by a probe long before.
 const SENT_BYTES_PER_SECOND_MIN: u64 = 8 << 10;
 
 /// How long so many bytes may be on their way to a store, beside the time that it takes to answer.
@@ -154,13 +154,32 @@ impl Limited {
         call: impl Future<Output = StoreResult<T>> + Send,
     ) -> StoreResult<T> {
         let after = self.limits.deadline(operation, sent_bytes);
-        timeout(after, call).await.unwrap_or_else(|_elapsed| {
-            let error = DeadlineExceeded { after }.error(operation.as_str());
-            Err(match key {
-                Some(key) => error.on(key),
-                None => error,
-            })
+        let is_long = after > self.limits.call_deadline;
+        let silence = tokio::select! {
+            answered = timeout(after, call) => match answered {
+                Ok(answer) => return answer,
+                Err(_elapsed) => DeadlineExceeded { after },
+            },
+            silence = self.dead(), if is_long => silence,
+        };
+        let error = silence.error(operation.as_str());
+        Err(match key {
+            Some(key) => error.on(key),
+            None => error,
         })
+    }
+
+    /// Returns when the store does not even answer a probe: what may take long on a slow line, or with much to do
+    /// for the store, is not waited for then. It is given longer than a call alone: the line may be full of what is
+    /// sent.
+    async fn dead(&self) -> DeadlineExceeded {
+        let (pause, patience) = (self.limits.call_deadline, 2 * self.limits.call_deadline);
+        loop {
+            sleep(pause).await;
+            if timeout(patience, self.inner.probe()).await.is_err() {
+                return DeadlineExceeded { after: pause + patience };
+            }
+        }
     }
 
     /// Runs `call` when it is its turn and gives the permit back with the answer.
@@ -300,6 +319,7 @@ mod tests {
     use crate::object::Key;
     use crate::store::faulty::{Fault, Faults, Faulty, Rule};
     use crate::store::memory::MemoryStore;
+    use crate::store::metered::Operation;
     use crate::store::{ByteRange, Condition, ErrorKind, ObjectMeta, Store};
 
     async fn limited(requests_in_flight: usize) -> (Limited, Faults, Key) {
@@ -323,12 +343,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_store_does_not_keep_an_upload_for_ever() {
-        let (store, faults, key) = limited(4).await;
-        faults.push(Rule::always(Fault::Stall));
-        let before = Instant::now();
-        let put = store.put(&key, "content".into(), &ObjectMeta::default(), &Condition::Always).await;
-        assert!(DeadlineExceeded::is_cause_of(&put.expect_err("silence is no answer")));
-        assert_eq!(before.elapsed(), Limits::default().transfer_deadline);
+        let Limits { call_deadline, transfer_deadline, .. } = Limits::default();
+        let silent = Rule::always(Fault::Stall);
+        for (rule, after) in
+            [(silent.clone(), 3 * call_deadline), (silent.on(&[Operation::Put]), transfer_deadline)]
+        {
+            let (store, faults, key) = limited(4).await;
+            faults.push(rule);
+            let before = Instant::now();
+            let put = store.put(&key, "content".into(), &ObjectMeta::default(), &Condition::Always).await;
+            assert!(DeadlineExceeded::is_cause_of(&put.expect_err("silence is no answer")));
+            assert_eq!(before.elapsed(), after);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -337,7 +363,8 @@ mod tests {
         let meta = ObjectMeta::default();
         let body = Bytes::from(vec![0; 8 << 20]);
         let upload = store.start_upload(&key, &meta).await.expect("begun");
-        faults.push(Rule::always(Fault::Delay(Duration::from_secs(600))));
+        let late = Rule::always(Fault::Delay(Duration::from_secs(600)));
+        faults.push(late.on(&[Operation::Put, Operation::PutPart]));
         store.put(&key, body.clone(), &meta, &Condition::Always).await.expect("it arrives");
         store.put_part(&key, &upload, 1, body).await.expect("it arrives");
     }
@@ -349,7 +376,8 @@ mod tests {
         let etag = store.head(&key).await.expect("there").etag;
         let upload = store.start_upload(&other, &meta).await.expect("begun");
         let part = store.put_part(&other, &upload, 1, "x".into()).await.expect("sent");
-        faults.push(Rule::always(Fault::Delay(Duration::from_secs(6 * 3600))));
+        let late = Rule::always(Fault::Delay(Duration::from_secs(6 * 3600)));
+        faults.push(late.on(&[Operation::Copy, Operation::SetMeta, Operation::CompleteUpload]));
         store.copy(&key, &etag, &other, &Condition::Always).await.expect("copied");
         store.set_meta(&key, &etag, &meta).await.expect("changed");
         store.complete_upload(&other, &upload, &[part], &meta, &Condition::Always).await.expect("assembled");
