@@ -147,7 +147,7 @@ impl Bridge {
     /// name. What cannot be asked is left as it is known: a read is still checked against the receipt.
     pub(crate) async fn look_again(&self, node: Node) -> BridgeResult<Node> {
         if node.origin == Origin::Unproven {
-            self.prove(&node).await?;
+            Box::pin(self.prove(&node)).await?;
             return blocking(|| self.ledger.named(node.link))?.ok_or_else(gone);
         }
         let Some(key) = blocking(|| self.ledger.key_of(node.link))? else { return Ok(node) };
@@ -168,7 +168,7 @@ impl Bridge {
             Err(_) => return Ok(node),
         };
         if info.etag != replica.receipt.etag && !replica.receipt.etag.as_str().is_empty() {
-            return self.changed_outside(node, side, replica, &info).await;
+            return Box::pin(self.changed_outside(node, side, replica, &info)).await;
         }
         // A symbolic link is only one with its target.
         let Ok(object) = self.found_with_target(side, &replica.receipt.key, &info).await else {

@@ -84,7 +84,7 @@ impl Bridge {
     /// The node under a name. `Ok(None)` is a positive absence; what cannot be known is an error.
     pub async fn lookup(&self, parent: Ino, name: &str) -> BridgeResult<Option<Node>> {
         if let Some(node) = blocking(|| self.ledger.child(parent, name))?
-            && (node.origin != Origin::Unproven || !self.prove(&node).await?)
+            && (node.origin != Origin::Unproven || !Box::pin(self.prove(&node)).await?)
         {
             return Ok(Some(node));
         }
