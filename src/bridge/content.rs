@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::bridge::fetch::RETAGGED_BYTES_MAX;
 use crate::bridge::{Bridge, BridgeError, BridgeErrorKind, BridgeResult, blocking};
 use crate::cache::CachedVersion;
 use crate::ledger::{FoundOn, Node, Origin, Replica};
@@ -191,16 +192,18 @@ impl Bridge {
         if blocking(|| self.ledger.intent(node.link, side))?.is_some() {
             return Ok(node);
         }
-        match self.is_version(&node, side, &replica.receipt, info).await {
-            Ok(Some(true)) => {
-                self.take_tag(&node, replica, side, info.etag.clone()).await?;
-                return Ok(node);
+        // What is too large to be read for an open is somebody's: that loses nothing, and costs a copy at most.
+        if info.size <= RETAGGED_BYTES_MAX {
+            match self.is_version(&node, side, &replica.receipt, info).await {
+                Ok(Some(true)) => {
+                    self.take_tag(&node, replica, side, info.etag.clone()).await?;
+                    return Ok(node);
+                }
+                // One that cannot be read now is looked at another time.
+                Ok(None) if self.is_our_upload(side, key, info).await.unwrap_or(true) => return Ok(node),
+                Ok(Some(false) | None) => {}
+                Err(_) => return Ok(node),
             }
-            Ok(Some(false)) => {}
-            // One that cannot be read now is looked at another time.
-            Ok(None) if self.is_our_upload(side, key, info).await.unwrap_or(true) => return Ok(node),
-            Ok(None) => {}
-            Err(_) => return Ok(node),
         }
         let Ok(found) = self.found_with_target(side, key, info).await else { return Ok(node) };
         let _no_fill_ends = self.staging.outside.write().await;

@@ -139,7 +139,7 @@ impl Bridge {
         }
     }
 
-    /// Makes the ledger know everything below a directory.
+    /// Makes the ledger know everything below a directory. `Unavailable` if something there is unproven.
     pub(crate) async fn load_tree(&self, root: Ino) -> BridgeResult<()> {
         let mut todo = vec![root];
         while let Some(dir) = todo.pop() {
@@ -151,6 +151,7 @@ impl Bridge {
                 let children = self.children(dir, after, 1000).await?;
                 let Some(last) = children.last() else { break };
                 after = last.position;
+                children.iter().try_for_each(Bridge::require_proven_name)?;
                 todo.extend(children.iter().filter(|c| c.kind == Kind::Directory).map(|c| c.ino));
             }
         }

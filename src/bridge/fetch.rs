@@ -14,7 +14,7 @@ use crate::object::{
 use crate::store::{ByteRange, ErrorKind, ObjectInfo, StoreError};
 
 /// An object with another tag than its receipt says is digested as a whole up to this length, in bytes.
-const RETAGGED_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const RETAGGED_BYTES_MAX: u64 = 64 << 20;
 
 /// How often an object must read the same before it is called another's: a line that flips bits must not make an
 /// object of ours a stranger, and of a tiny one it flips the same bit twice.

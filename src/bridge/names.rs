@@ -221,6 +221,7 @@ impl Bridge {
     ) -> BridgeResult<()> {
         let exchanged = target.filter(|_| mode == RenameMode::Exchange);
         for moved in [Some(source), exchanged].into_iter().flatten() {
+            Bridge::require_proven_name(moved)?;
             if moved.kind == Kind::Directory {
                 let splits = self.router.splits(from_key) || self.router.splits(to_key);
                 if splits || self.routing(Some(from_key)).route != self.routing(Some(to_key)).route {

@@ -62,7 +62,7 @@ pub struct BridgeSettings {
     pub late_request_max: Duration,
     /// Uploads under way at once, per store.
     pub uploads_max: usize,
-    /// Memory for the bytes of all uploads, in bytes.
+    /// Memory for the bytes of all uploads, in bytes; half of it for those to each store.
     pub upload_memory: u64,
 }
 

@@ -4,9 +4,11 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::bridge::discover::Sight;
-use crate::bridge::{Bridge, BridgeError, BridgeResult, Counts, Routing, UnprovenReads, blocking};
+use crate::bridge::{
+    Bridge, BridgeError, BridgeErrorKind, BridgeResult, Counts, Routing, UnprovenReads, blocking,
+};
 use crate::ledger::{FoundOn, Node, Origin};
-use crate::object::{Ino, Key, Position, Side};
+use crate::object::{Ino, Key, Kind, Position, Side};
 use crate::store::StoreError;
 
 /// Names that are asked for at once.
@@ -53,9 +55,20 @@ impl Bridge {
             Err(_) => return Ok(false),
         };
         if now.as_ref().is_none_or(|now| (now.ino, now.version) != (node.ino, node.version)) {
+            // A version that a power failure takes back would be given again, to another content.
+            self.ledger.sync().await?;
             tracing::warn!(%key, "what was read of this name while the {side} store was away is not what that store has");
         }
         Ok(now.as_ref() != Some(node))
+    }
+
+    /// Refuses what is unproven and no directory: another object may stand under its name, and would go with it, unseen.
+    pub(super) fn require_proven_name(node: &Node) -> BridgeResult<()> {
+        if node.origin != Origin::Unproven || node.kind == Kind::Directory {
+            return Ok(());
+        }
+        let detail = format!("the store that knows what `{}` is cannot be asked", node.name);
+        Err(BridgeError::new(BridgeErrorKind::Unavailable, detail))
     }
 
     /// What is known to stand in a directory, as `list` tells it; what is unproven is asked for first.

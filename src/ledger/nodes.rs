@@ -211,8 +211,11 @@ pub(super) fn place(conn: &Connection, link: LinkId, place: Place<'_>) -> Ledger
 
 /// A directory's entries changed.
 pub(super) fn touch(conn: &Connection, directory: Ino, now: NanoTime) -> LedgerResult<()> {
-    let sql = "UPDATE nodes SET mtime = ?2, ctime = ?2 WHERE ino = ?1";
-    conn.prepare_cached(sql)?.execute(params![directory.0, now])?;
+    let (unproven, listed) = (origin_number(Origin::Unproven), origin_number(Origin::Listed));
+    // What the mount has changed is there, whatever a store says.
+    let sql = "UPDATE nodes SET mtime = ?2, ctime = ?2, origin = CASE origin WHEN ?3 THEN ?4 ELSE origin END
+               WHERE ino = ?1";
+    conn.prepare_cached(sql)?.execute(params![directory.0, now, unproven, listed])?;
     Ok(())
 }
 

@@ -191,8 +191,9 @@ fn rekey_on(
     if tx.targets(new)?.contains(side) || row.is_some() {
         want(tx.conn, node.link, side, plan.now)?;
     }
-    // Of what was only found nobody has looked at each store: one without a receipt may have it, too.
-    let may_stand = intent.is_some() || (row.is_none() && node.origin != Origin::Mount);
+    // A store without a receipt may have it, too: from before the bridge, or of an upload whose answer was lost. Of what
+    // is unproven it may have something else.
+    let may_stand = intent.is_some() || (row.is_none() && node.origin != Origin::Unproven);
     Ok((may_stand && !at_old_key).then(|| (side, old.clone())))
 }
 

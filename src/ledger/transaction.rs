@@ -140,8 +140,15 @@ impl Core {
             return Ok(());
         }
         self.set_durability(Durability::Durable)?;
-        self.inos.note(&self.conn).inspect_err(|error| self.poisoned = Some(error.clone()))?;
-        self.count(Durability::Durable, Wrote::Something);
+        match self.inos.note(&self.conn) {
+            Ok(()) => self.count(Durability::Durable, Wrote::Something),
+            // What was to be done is done; it is synced with the next commit for which there is room.
+            Err(error) if error.kind() == LedgerErrorKind::Full => {}
+            Err(error) => {
+                self.poisoned = Some(error.clone());
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

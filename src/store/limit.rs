@@ -18,12 +18,17 @@ use super::{
     Body, ByteRange, Capabilities, Condition, Download, ErrorKind, ListPage, ListRequest, ObjectInfo,
     ObjectMeta, PartReceipt, SharedStore, Store, StoreError, StoreResult, UploadId,
 };
-use crate::clock::{sleep, timeout};
+use crate::clock::{Instant, sleep, timeout};
 use crate::object::{ETag, Key};
 
 /// The slowest upload that is waited for: sixteen side by side, which is what a lane sends, on a line of 1 Mbit/s.
 /// A store that is dead is found by a probe long before.
 const SENT_BYTES_PER_SECOND_MIN: u64 = 8 << 10;
+
+/// So many probes in a row without an answer say that a store is dead.
+const SILENCES_MAX: u32 = 2;
+/// The longest pause between two probes beside one call: they are requests that cost.
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How long so many bytes may be on their way to a store, beside the time that it takes to answer.
 pub(super) fn time_to_send(sent_bytes: usize) -> Duration {
@@ -170,16 +175,23 @@ impl Limited {
     }
 
     /// Returns when the store does not even answer a probe: what may take long on a slow line, or with much to do
-    /// for the store, is not waited for then. It is given longer than a call alone: the line may be full of what is
-    /// sent.
+    /// for the store, is not waited for then. One probe may be late because the line is full of what is sent.
     async fn dead(&self) -> DeadlineExceeded {
-        let (pause, patience) = (self.limits.call_deadline, 2 * self.limits.call_deadline);
-        loop {
+        let begun = Instant::now();
+        let (mut pause, mut silences) = (self.limits.call_deadline, 0);
+        while silences < SILENCES_MAX {
             sleep(pause).await;
-            if timeout(patience, self.inner.probe()).await.is_err() {
-                return DeadlineExceeded { after: pause + patience };
+            pause = (2 * pause).min(PROBE_PAUSE_MAX);
+            match timeout(self.limits.call_deadline, self.inner.probe()).await {
+                Err(_elapsed) => silences += 1,
+                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => silences += 1,
+                Ok(Ok(()) | Err(_)) => silences = 0,
+            }
+            if silences > 0 {
+                pause = self.limits.call_deadline;
             }
         }
+        DeadlineExceeded { after: begun.elapsed() }
     }
 
     /// Runs `call` when it is its turn and gives the permit back with the answer.
@@ -344,12 +356,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_store_does_not_keep_an_upload_for_ever() {
         let Limits { call_deadline, transfer_deadline, .. } = Limits::default();
-        let silent = Rule::always(Fault::Stall);
-        for (rule, after) in
-            [(silent.clone(), 3 * call_deadline), (silent.on(&[Operation::Put]), transfer_deadline)]
-        {
+        let silent = || Rule::always(Fault::Stall).on(&[Operation::Put]);
+        let on_probes = |fault| Rule::always(fault).on(&[Operation::Probe]);
+        let gone = Fault::Fail(ErrorKind::Unavailable);
+        for (probes, after) in [
+            (Some(on_probes(Fault::Stall)), 4 * call_deadline),
+            (Some(on_probes(gone)), 2 * call_deadline),
+            (Some(on_probes(gone).within(0..1)), transfer_deadline),
+            (None, transfer_deadline),
+        ] {
             let (store, faults, key) = limited(4).await;
-            faults.push(rule);
+            faults.push(silent());
+            probes.into_iter().for_each(|rule| faults.push(rule));
             let before = Instant::now();
             let put = store.put(&key, "content".into(), &ObjectMeta::default(), &Condition::Always).await;
             assert!(DeadlineExceeded::is_cause_of(&put.expect_err("silence is no answer")));

@@ -111,7 +111,8 @@ pub(crate) struct Replicator {
     bells: Arc<Bells>,
     /// Rung when a task has ended, for whoever waits for the queues to drain.
     progress: Notify,
-    memory: Semaphore,
+    /// Half of it for each store: a slow one does not hold up the other.
+    memory: PerSide<Semaphore>,
     memory_units: u32,
     uploads_max: usize,
     late_request_max: Duration,
@@ -163,13 +164,14 @@ pub struct Drained {
 impl Replicator {
     pub(crate) fn new(settings: &BridgeSettings) -> Replicator {
         let memory_units =
-            u32::try_from(settings.upload_memory.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).max(1);
+            u32::try_from(settings.upload_memory.div_ceil(2 * MEMORY_UNIT)).unwrap_or(u32::MAX).max(1);
+        let memory = || Semaphore::new(usize::try_from(memory_units).unwrap_or(Semaphore::MAX_PERMITS));
         Replicator {
             locks: KeyLocks::default(),
             holds: Arc::default(),
             bells: Arc::default(),
             progress: Notify::new(),
-            memory: Semaphore::new(usize::try_from(memory_units).unwrap_or(Semaphore::MAX_PERMITS)),
+            memory: PerSide::from_fn(|_side| memory()),
             memory_units,
             uploads_max: settings.uploads_max,
             late_request_max: settings.late_request_max,

@@ -54,7 +54,7 @@ impl Bridge {
         let op = self.op_id(&situation.node);
         let size = source.digest.size;
         let sent = if size <= PUT_BYTES_MAX.min(store.capabilities().put_bytes_max) {
-            let _memory = self.upload_memory(size).await;
+            let _memory = self.upload_memory(side, size).await;
             let body = source.bytes.read(0, usize::try_from(size).expect("fits in one request"))?;
             if !source.bytes.is_unchanged() || body.len() as u64 != size {
                 return self.not_now(side, situation);
@@ -209,7 +209,7 @@ impl Bridge {
             .map(|index| async move {
                 let offset = index * part_bytes;
                 let len = part_bytes.min(size - offset);
-                let _memory = self.upload_memory(len).await;
+                let _memory = self.upload_memory(side, len).await;
                 if given_up.load(Ordering::Relaxed) || !self.is_worth_sending(side, situation, source)? {
                     given_up.store(true, Ordering::Relaxed);
                     return Ok(None);
@@ -266,11 +266,11 @@ impl Bridge {
         }
     }
 
-    /// A share of the memory for uploads. One that is larger than all of it gets all of it.
-    async fn upload_memory(&self, bytes: u64) -> tokio::sync::SemaphorePermit<'_> {
+    /// A share of the memory for uploads to a store. One that is larger than all of it gets all of it.
+    async fn upload_memory(&self, side: Side, bytes: u64) -> tokio::sync::SemaphorePermit<'_> {
         let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
         let units = units.clamp(1, self.replicator.memory_units);
-        self.replicator.memory.acquire_many(units).await.expect("the semaphore is never closed")
+        self.replicator.memory[side].acquire_many(units).await.expect("the semaphore is never closed")
     }
 }
 

@@ -19,7 +19,13 @@ pub(super) struct Refusal {
 impl Refusal {
     /// The error of `operation`, for an answer with this status.
     pub(super) fn into_error(self, operation: &'static str, status: StatusCode) -> StoreError {
-        let kind = kind_of(status, &self.code, &self.message);
+        // An answer to HEAD has no body that could name a code. From S3 it is 400 for a session token that has expired, or
+        // for an object with a key of its own: it says nothing of what the store can hold.
+        let is_unexplained = operation == "head" && status == StatusCode::BAD_REQUEST && self.code.is_empty();
+        let kind = match is_unexplained {
+            true => ErrorKind::Denied,
+            false => kind_of(status, &self.code, &self.message),
+        };
         StoreError::new(kind, operation, self.describe(status, kind))
     }
 
@@ -77,14 +83,7 @@ fn advice_for_status(status: StatusCode) -> Option<&'static str> {
 
 /// The kind of a refusal. The code says more than the status, where there is one.
 pub(super) fn kind_of(status: StatusCode, code: &str, message: &str) -> ErrorKind {
-    // An answer to HEAD names no code. From S3 it is 400 for a session token that has expired, or for an object with a
-    // key of its own: it says nothing of what the store can hold.
-    let is_unexplained = status == StatusCode::BAD_REQUEST && code.is_empty();
-    match by_code(code, message) {
-        Some(kind) => kind,
-        None if is_unexplained => ErrorKind::Denied,
-        None => by_status(status),
-    }
+    by_code(code, message).unwrap_or_else(|| by_status(status))
 }
 
 fn by_code(code: &str, message: &str) -> Option<ErrorKind> {
@@ -210,7 +209,7 @@ mod tests {
             (403, "AccessDenied", ErrorKind::Denied),
             (401, "", ErrorKind::Denied),
             (400, "ExpiredToken", ErrorKind::Denied),
-            (400, "", ErrorKind::Denied),
+            (400, "", ErrorKind::Unsupported),
             (400, "InvalidArgument", ErrorKind::Unsupported),
             (429, "", ErrorKind::Throttled),
             (503, "SlowDown", ErrorKind::Throttled),
@@ -245,6 +244,14 @@ mod tests {
             "head: denied: the bucket does not exist; make it first, or correct `url` and `endpoint`: 404, \
              NoSuchBucket, Explained (request 77)"
         );
+    }
+
+    #[test]
+    fn a_head_without_a_reason_says_nothing_of_the_object() {
+        for (operation, kind) in [("head", ErrorKind::Denied), ("put", ErrorKind::Unsupported)] {
+            let error = Refusal::default().into_error(operation, StatusCode::BAD_REQUEST);
+            assert_eq!(error.kind(), kind, "{operation}");
+        }
     }
 
     #[test]
