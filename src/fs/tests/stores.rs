@@ -213,3 +213,27 @@ async fn a_change_of_attributes_that_only_a_read_finds_is_brought_in_order_at_on
     rig.drain().await;
     assert_eq!(store.head(&key).await.expect("there").meta, info.meta);
 }
+
+#[tokio::test(start_paused = true)]
+async fn attributes_that_a_power_failure_took_back_are_the_same_on_both_stores() {
+    let rig = Rig::new().await;
+    let refuse = Rule::always(Fault::Fail(ErrorKind::Unavailable)).on(&[Operation::Put]);
+    rig.faults.new.push(refuse);
+    let ino = rig.fs.symlink(Ino::ROOT, "link", b"target", ALICE).await.expect("made").ino;
+    let synced = rig.ledger_files();
+    let change = SetAttrs { uid: Some(7), ..SetAttrs::default() };
+    rig.fs.setattr(ino, None, change).await.expect("changed");
+    let owner = |rig: &Rig, side: Side| {
+        let objects = rig.stores[side].snapshot();
+        objects.get(&Key::new("link").expect("a key")).and_then(|(_, meta)| meta.user.get("uid").cloned())
+    };
+    while owner(&rig, Side::Old).is_none() {
+        crate::clock::sleep(Duration::from_millis(100)).await;
+    }
+    let rig = rig.lost_power(synced).await;
+    rig.faults.new.clear();
+    rig.drain().await;
+    let known = rig.fs.getattr(ino).await.expect("there").uid.to_string();
+    let both = [owner(&rig, Side::Old), owner(&rig, Side::New)];
+    assert_eq!(both, [Some(known.clone()), Some(known)]);
+}

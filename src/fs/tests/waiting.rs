@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::rig::{ALICE, Rig};
+use crate::bridge::{AckPolicy, BridgeSettings};
 use crate::clock::{sleep, timeout};
 use crate::fs::{Access, Truncate};
 use crate::ledger::RenameMode;
@@ -92,4 +93,50 @@ async fn the_first_open_of_a_listed_file_says_that_its_attributes_were_guesses()
         rig.opened(ino, Access::Read, Truncate::Keep).await,
     ];
     assert_eq!(opened.map(|opened| opened.has_new_attrs), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_with_large_files_does_not_hold_up_the_other() {
+    let settings =
+        BridgeSettings { ack: AckPolicy::Journal, upload_memory: 8 << 20, ..BridgeSettings::default() };
+    let rig = Rig::with(settings, 1 << 30).await;
+    rig.faults.new.push(Rule::always(Fault::Stall).on(&[Operation::PutPart]));
+    let made = rig.fs.create(Ino::ROOT, "large", 0o644, ALICE).await.expect("made");
+    rig.write(made.handle, 30 << 20, b"the end of four parts").await;
+    rig.close(made.handle).await;
+    let all = async {
+        while rig.faults.new.stalled() == 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        rig.file("small", b"content").await;
+        while rig.stores.old.snapshot().len() < 2 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LONG, all).await.expect("the old store has both");
+    rig.faults.new.clear();
+    rig.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_uploads_does_not_hold_up_a_removal() {
+    const BACKLOG: usize = 200;
+    let settings = BridgeSettings { ack: AckPolicy::Journal, uploads_max: 1, ..BridgeSettings::default() };
+    let rig = Rig::with(settings, 1 << 30).await;
+    rig.file("removed", b"content").await;
+    rig.drain().await;
+    rig.faults.old.push(Rule::always(Fault::Delay(Duration::from_secs(1))).on(&[Operation::Put]));
+    for number in 0..BACKLOG {
+        rig.file(&format!("f{number}"), b"content").await;
+    }
+    rig.fs.unlink(Ino::ROOT, "removed").await.expect("removed");
+    let key = Key::new("removed").expect("a key");
+    let gone = async {
+        while rig.stores.old.snapshot().contains_key(&key) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LONG, gone).await.expect("it comes to that");
+    let sent = rig.stores.old.snapshot().len();
+    assert!(sent < BACKLOG / 10, "{sent} of {BACKLOG} were sent before");
 }
